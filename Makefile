@@ -1,0 +1,32 @@
+# Each target makes .venv by itself, and again when pyproject.toml changed.
+PYTHON ?= python3
+ROADLOOP_DATA ?= $(wildcard ../shared/data)
+STAMP := .venv/.stamp
+export OMP_NUM_THREADS ?= 1
+export RAY_DEDUP_LOGS ?= 1
+
+.PHONY: setup demo test bench lint clean
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("roadloop needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[all]'
+	touch $@
+
+demo: setup
+	.venv/bin/roadloop demo $(if $(ROADLOOP_DATA),--data $(ROADLOOP_DATA))
+
+test: setup
+	.venv/bin/python -m pytest -n 2 --dist loadgroup
+
+bench: setup
+	.venv/bin/roadloop bench all --page .roadloop/bench.md
+
+lint: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+clean:
+	rm -rf .venv .roadloop

@@ -1,0 +1,83 @@
+"""The one command: mounts each package's verbs; no logic, and nothing imported before it is used."""
+
+import importlib
+import sys
+
+import click
+import typer
+import typer.main
+from typer.core import TyperGroup
+
+PACKAGES = {
+    "vehicle": "What runs in the car: drive, install, send.",
+    "fleet": "The door at home: take clips in, sign releases, hand them out.",
+    "datalake": "Facts about every clip: ingest, ask in SQL, pin datasets.",
+    "training": "Dataset in, signed-ready bundle out: train, evaluate, export.",
+    "sim": "The proving ground: drive, render, generate labelled frames.",
+}
+VERBS = {
+    "demo": ("sim.cli", "demo", "Run the whole loop once: two cars, one lake, one better network."),
+    "import": ("vehicle.cli", "import_", "Turn somebody else's drive log into a route file."),
+    "replay": ("vehicle.cli", "replay", "Run a route file through the same loop as the car's."),
+    "bench": ("sim.cli", "bench", "Measure a figure the project promises."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """A group that knows its commands by name and imports one when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return verbs first, then packages."""
+        return [*VERBS, *PACKAGES]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command `cmd_name`, importing its module unless only help is printed."""
+        if cmd_name in PACKAGES:
+            if ctx.params.get("_listing", False) or _only_lists(ctx):
+                return click.Group(cmd_name, short_help=PACKAGES[cmd_name])
+            group = typer.main.get_group(importlib.import_module(f"{cmd_name}.cli").app)
+            group.name = cmd_name
+            return group
+        if cmd_name in VERBS:
+            module, function, text = VERBS[cmd_name]
+            if _only_lists(ctx):
+                return click.Command(cmd_name, short_help=text)
+            single = typer.Typer(add_completion=False)
+            single.command(cmd_name)(getattr(importlib.import_module(module), function))
+            return typer.main.get_command(single)
+        return None
+
+
+def _only_lists(ctx: click.Context) -> bool:
+    return not [a for a in sys.argv[1:] if not a.startswith("-")] and ctx.parent is None
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    help="A car drives, notices what it is bad at, sends that home; home sends back a better car.",
+)
+
+
+@app.callback()
+def _root() -> None:
+    """A car drives, notices what it is bad at, sends that home; home sends back a better car."""
+
+
+def main() -> None:
+    """Run the command line: 0 done, 1 refused with reasons, 2 usage."""
+    from vehicle.contracts.wire import RefusedError
+
+    try:
+        app()
+    except RefusedError as error:
+        print(f"refused: {type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("stopped by ctrl-C; what was finished is kept", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""What a vehicle is, in numbers: its body, its cameras, its limits. One frozen value per idea."""
+
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Final
+
+from vehicle.contracts import wire
+from vehicle.contracts.frame import Rig
+from vehicle.geometry import look_camera
+
+
+class ConfigError(wire.RefusedError, ValueError):
+    """A configuration file has an unknown key, a wrong type or a value out of range."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VehicleConfig:
+    """The body and its limits. Defaults: a mid-size car.
+
+    Args:
+        wheelbase_m: rear axle to front axle.
+        length_m, width_m: of the body.
+        rear_overhang_m: rear axle to rear bumper.
+        max_accel_mps2, max_brake_mps2: what the actuators do at most (brake as a positive number).
+        comfort_brake_mps2: what the planner uses without need.
+        max_lateral_mps2: bounds speed in curves.
+        max_curvature_1pm: tightest turn (0.2 = 5 m radius).
+        max_jerk_mps3: rate limit of the demand outside emergencies.
+        mrm_brake_mps2: deceleration of a minimal risk manoeuvre (UN R157 5.5: at most 4.0).
+        reaction_s: ego response time in the safety envelope.
+    """
+
+    wheelbase_m: float = 2.8
+    length_m: float = 4.7
+    width_m: float = 1.9
+    rear_overhang_m: float = 1.0
+    max_accel_mps2: float = 2.5
+    max_brake_mps2: float = 8.0
+    comfort_brake_mps2: float = 3.0
+    max_lateral_mps2: float = 3.0
+    max_curvature_1pm: float = 0.2
+    max_jerk_mps3: float = 6.0
+    mrm_brake_mps2: float = 3.5
+    reaction_s: float = 0.2
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not (isinstance(value, int | float) and 0.0 < value < 1000.0):
+                raise ConfigError(
+                    f"vehicle.{field.name} is {value!r}, expected a number in 0..1000"
+                )
+
+    @property
+    def digest(self) -> str:
+        """Return the sha256 that goes into logs and reports."""
+        return wire.digest(wire.to_bytes(self))
+
+    @classmethod
+    def from_toml(cls, path: Path) -> "VehicleConfig":
+        """Read a configuration strictly.
+
+        Raises:
+            ConfigError: unreadable, unknown key, wrong type or out of range; names the key.
+        """
+        try:
+            table = tomllib.loads(path.read_text())
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"{path}: {error}") from error
+        known = {f.name for f in fields(cls)}
+        for key in table:
+            if key not in known:
+                raise ConfigError(f"{path}: unknown key {key!r}; known: {', '.join(sorted(known))}")
+        return cls(**table)
+
+
+def _rig_r() -> Rig:
+    front = {"width_px": 256, "height_px": 128, "x_m": 1.8, "y_m": 0.0, "z_m": 1.45, "yaw_deg": 0.0}
+    side = {"width_px": 192, "height_px": 96, "hfov_deg": 90.0, "z_m": 1.35, "pitch_deg": 4.0}
+    return Rig(
+        name="R",
+        cameras=(
+            look_camera("front_wide", hfov_deg=90.0, pitch_deg=3.0, **front),
+            look_camera("front_narrow", hfov_deg=50.0, pitch_deg=1.0, **front),
+            look_camera("left_front", x_m=1.6, y_m=0.6, yaw_deg=55.0, **side),
+            look_camera("right_front", x_m=1.6, y_m=-0.6, yaw_deg=-55.0, **side),
+            look_camera("left_rear", x_m=1.0, y_m=0.8, yaw_deg=115.0, **side),
+            look_camera("right_rear", x_m=1.0, y_m=-0.8, yaw_deg=-115.0, **side),
+            look_camera("rear_left", x_m=-0.8, y_m=0.3, yaw_deg=165.0, **side),
+            look_camera("rear_right", x_m=-0.8, y_m=-0.3, yaw_deg=-165.0, **side),
+        ),
+    )
+
+
+RIG_R: Final = _rig_r()
+"""Eight cameras: two 256x128 ahead (90 and 50 degrees), six 192x96 around (90 degrees each)."""

@@ -1,0 +1,28 @@
+"""Everything one pass of the loop produced."""
+
+from dataclasses import dataclass
+
+from vehicle.contracts.clip import TriggerEvent
+from vehicle.contracts.ego import ControlCommand
+from vehicle.contracts.plan import Plan
+from vehicle.contracts.scene import Scene
+from vehicle.contracts.telemetry import DeadlineMiss, StageTiming
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Tick:
+    """One pass of the loop over one observation.
+
+    Args:
+        scene: None when no camera fed the network.
+        plan, command: None when the route has no ego motion to plan from.
+        events: triggers that fired on this tick.
+    """
+
+    frame_id: int
+    scene: Scene | None
+    plan: Plan | None
+    command: ControlCommand | None
+    timing: StageTiming
+    misses: tuple[DeadlineMiss, ...] = ()
+    events: tuple[TriggerEvent, ...] = ()
