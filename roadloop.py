@@ -1,4 +1,4 @@
-"""The one command: mounts each package's verbs; no logic, and nothing imported before it is used."""
+"""The one command: mounts each package's verbs; nothing is imported before it is used."""
 
 import importlib
 import sys

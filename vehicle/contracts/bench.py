@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 MIN_SAMPLES = {"p50": 20, "p90": 100, "p99": 664, "p99.9": 6_636}
-"""Fewest samples from which a percentile is printed (three expected beyond it at p99.9, and so on)."""
+"""Fewest samples from which a percentile is printed (measures.md asks 6,636 for p99.9)."""
 
 
 def percentiles(values: "np.ndarray | list[float]") -> dict[str, float | int]:

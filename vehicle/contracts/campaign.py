@@ -14,7 +14,7 @@ class TriggerSpec:
 
     Args:
         kind: hard_brake (deceleration >= threshold, m/s2), ttc (time to collision <= threshold, s),
-            uncertainty (Scene.uncertainty_ratio >= threshold), deadline_miss (ticks late >= threshold).
+            uncertainty (Scene.uncertainty_ratio >= threshold), deadline_miss (ticks late >= it).
         hold_s: the condition must hold this long before it fires.
         pre_s, post_s: kept before and after.
         min_interval_s: quiet time after firing.

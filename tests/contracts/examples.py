@@ -1,0 +1,92 @@
+"""One example of each contract that travels as bytes; the golden files hold their form."""
+
+from vehicle.contracts.scenario import Scenario
+
+from vehicle.config import RIG_R
+from vehicle.contracts.bundle import Lineage, ModelBundle, TensorSpec
+from vehicle.contracts.campaign import DEFAULT_CAMPAIGN
+from vehicle.contracts.clip import ClipManifest, FileEntry, TriggerEvent
+from vehicle.contracts.ego import ControlCommand, EgoState
+from vehicle.contracts.release import Release
+from vehicle.contracts.report import EvalReport, MetricResult
+from vehicle.contracts.sample import DatasetManifest
+from vehicle.contracts.scene import BEV, BEV_BOX
+from vehicle.contracts.telemetry import DeadlineMiss, Health, StageTiming
+
+SHA = "a" * 64
+FILE = FileEntry(name="clip.mcap", sha256=SHA, size_bytes=123)
+EVENT = TriggerEvent(
+    trigger="ttc", campaign_id="default", frame_id=7, mono_ns=700, value=1.2, threshold=1.5
+)
+
+EXAMPLES = {
+    "ego": EgoState(mono_ns=1, x_m=1.5, y_m=-2.0, yaw_rad=0.1, speed_mps=12.0),
+    "command": ControlCommand(frame_id=1, mono_ns=1, accel_mps2=-1.0, curvature_1pm=0.01),
+    "rig": RIG_R,
+    "campaign": DEFAULT_CAMPAIGN,
+    "event": EVENT,
+    "clip": ClipManifest(
+        clip_id=SHA,
+        car_id="car-1",
+        route_id="r1",
+        events=(EVENT,),
+        frames=(1, 40),
+        start_mono_ns=100,
+        end_mono_ns=4000,
+        created_utc_ns=1_700_000_000_000_000_000,
+        jurisdiction="ZZ",
+        model="base@1",
+        rig_digest=RIG_R.digest,
+        files=(FILE,),
+        tags={"source": "simulator"},
+    ),
+    "bundle": ModelBundle(
+        name="base",
+        version=1,
+        odd={"light": "day"},
+        rig=RIG_R,
+        inputs=(TensorSpec(name="front", shape=(2, 128, 256, 3), dtype="uint8"),),
+        outputs=(TensorSpec(name="heat", shape=(1, 2, 50, 32), dtype="float32"),),
+        kinds=("car", "pedestrian"),
+        bev=BEV,
+        bev_box=BEV_BOX,
+        precision="uint8-qdq",
+        latency_budget_us=5500,
+        golden={"heat": 0.02},
+        lineage=Lineage(recipe="base", dataset_digest=SHA),
+        files=(FILE,),
+    ),
+    "report": EvalReport(
+        kind="open-loop",
+        subject_digest=SHA,
+        subject="base@1",
+        data_digest=SHA,
+        metrics=(
+            MetricResult(name="recall/car", value=0.5, unit="ratio", n=10, low=0.2, high=0.8),
+        ),
+    ),
+    "release": Release(
+        release_counter=2,
+        bundle="base@2",
+        bundle_digest=SHA,
+        rig_digest=RIG_R.digest,
+        archive=FileEntry(name="2.tar", sha256=SHA, size_bytes=9),
+        report_digests=(SHA,),
+    ),
+    "dataset": DatasetManifest(
+        name="d",
+        snapshot=3,
+        query="select 1",
+        rig=RIG_R,
+        frames=1,
+        boxes={"car": 2},
+        sources=("sim:town=1",),
+        files=(FILE,),
+    ),
+    "scenario": Scenario(family="town", town=3, seed=1, light="day", rate_hz=10.0, duration_s=20.0),
+    "timing": StageTiming(
+        frame_id=1, release_mono_ns=5, stage_us={"plan": 800}, total_us=900, rung="full"
+    ),
+    "miss": DeadlineMiss(frame_id=1, stage="plan", took_us=1600, budget_us=1500),
+    "health": Health(part="recorder", mono_ns=1, ok=True, counters={"clips": 1}),
+}

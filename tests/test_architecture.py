@@ -1,0 +1,137 @@
+"""The import table of docs/architecture: who may import whom, held over the syntax tree."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("vehicle", "fleet", "datalake", "training", "sim")
+COMMAND = {"typer", "rich"}
+CAR = {
+    *("numpy", "onnxruntime", "cv2", "numba", "mcap", "mcap_protobuf", "foxglove_schemas_protobuf"),
+    *("google", "av", "zstandard", "httpx", "tuf", "securesystemslib", "cryptography"),
+}
+LAKE = {"numpy", "pyarrow", "duckdb", "mcap", "av", "cv2"}
+FLEET = {"starlette", "uvicorn", "tuf", "securesystemslib", "cryptography", "numpy"}
+TRAIN = {"numpy", "torch", "onnx", "onnxruntime"}
+SIM = {"numpy", "numba", "cv2"}
+EVERYTHING = CAR | LAKE | FLEET | TRAIN | SIM | COMMAND | {"ray"}
+
+# module prefix -> (house prefixes it may import, third-party packages); the longest prefix rules.
+TABLE: dict[str, tuple[set[str], set[str]]] = {
+    "vehicle.contracts": ({"vehicle.contracts"}, {"numpy"}),
+    "vehicle": ({"vehicle"}, CAR),
+    "vehicle.importers": ({"vehicle"}, CAR | {"pyarrow"}),  # docs/decisions/0003
+    "vehicle.cli": ({"vehicle"}, CAR | COMMAND),
+    "datalake": (
+        {"datalake", "vehicle.contracts", "vehicle.geometry", "vehicle.route", "vehicle.video"},
+        LAKE,
+    ),
+    "datalake.cli": ({"datalake", "vehicle.contracts"}, LAKE | COMMAND),
+    "fleet": ({"fleet", "vehicle.contracts", "vehicle.engine", "vehicle.bundles"}, FLEET),
+    "fleet.cli": ({"fleet", "vehicle.contracts", "vehicle.bundles"}, FLEET | COMMAND),
+    "training": (
+        {
+            *("training", "vehicle.contracts", "vehicle.geometry", "vehicle.preprocess"),
+            *("vehicle.config", "datalake.dataset"),
+        },
+        TRAIN | {"rich"},
+    ),
+    "training.distributed": ({"training", "vehicle.contracts"}, TRAIN | {"ray", "rich"}),
+    "training.cli": ({"training", "vehicle.contracts"}, TRAIN | COMMAND),
+    "sim": ({"sim", "vehicle"}, SIM),
+    "sim.cli": ({"sim", "vehicle"}, SIM | COMMAND),
+    "sim.generate": ({"sim", "vehicle"}, SIM | {"rich"}),
+    "sim.loop": (set(PACKAGES), EVERYTHING),
+    "sim.report": (set(PACKAGES), EVERYTHING),
+    "sim.bench": (set(PACKAGES), EVERYTHING),
+    "roadloop": (set(PACKAGES), COMMAND | {"click"}),
+}
+
+
+def covers(prefix: str, module: str) -> bool:
+    return module == prefix or module.startswith(prefix + ".")
+
+
+def imports_of(tree: ast.AST) -> list[tuple[int, str]]:
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found += [(node.lineno, f"{node.module}.{alias.name}") for alias in node.names]
+            if node.level:
+                found.append((node.lineno, "a relative import"))
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "import_module":
+            found += [(node.lineno, a.value) for a in node.args if isinstance(a, ast.Constant)]
+    return found
+
+
+def violations(module: str, source: str) -> list[str]:
+    """Return one line per import of `source` that the table does not allow `module`."""
+    row = max((p for p in TABLE if covers(p, module)), key=len)
+    house, third_party = TABLE[row]
+    bad = []
+    for line, name in imports_of(ast.parse(source)):
+        top = name.split(".")[0]
+        if top in sys.stdlib_module_names:
+            continue
+        if top in PACKAGES:
+            allowed = any(covers(p, name) for p in house)
+        else:
+            allowed = top in third_party
+        if not allowed:
+            bad.append(f"{module}:{line} imports {name}, which row {row!r} does not allow")
+    return bad
+
+
+def modules() -> list[tuple[str, Path]]:
+    paths = [ROOT / "roadloop.py", *(p for k in PACKAGES for p in (ROOT / k).rglob("*.py"))]
+    return [(".".join(p.relative_to(ROOT).with_suffix("").parts), p) for p in sorted(paths)]
+
+
+def test_every_import_is_in_the_table() -> None:
+    bad = [v for module, path in modules() for v in violations(module, path.read_text())]
+    assert bad == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("vehicle.planner", "import torch"),
+        ("vehicle.drive", "def f():\n    from datalake.lake import Lake"),
+        ("vehicle.contracts.clip", "import cv2"),
+        ("vehicle.contracts.clip", "from vehicle.route import RouteReader"),
+        ("fleet.gateway", "import duckdb"),
+        ("training.train", "from sim.world import make_town"),
+        ("training.train", "import ray"),
+        ("datalake.mine", "from vehicle.planner import Planner"),
+        ("sim.render", "from training.model import NetR"),
+        ("vehicle.engine", "from . import budget"),
+    ],
+)
+def test_planted_violation_is_caught(module: str, source: str) -> None:
+    assert violations(module, source)
+
+
+def test_init_files_are_empty() -> None:
+    full = [str(p) for k in PACKAGES for p in (ROOT / k).rglob("__init__.py") if p.read_text()]
+    assert full == []
+
+
+def test_nothing_new_stands_at_the_top_of_the_tree() -> None:
+    folders = {p.name for p in ROOT.iterdir() if p.is_dir() and not p.name.startswith(".")}
+    known = {*PACKAGES, "tests", "docs", "build", "roadloop.egg-info", "__pycache__"}
+    assert folders <= known
+
+
+def test_files_stay_under_four_hundred_lines() -> None:
+    long = {m: n for m, p in modules() if (n := len(p.read_text().splitlines())) > 400}
+    assert long == {}
+
+
+def test_the_loop_fits_one_screen() -> None:
+    drive = ROOT / "vehicle" / "drive.py"
+    assert len(drive.read_text().splitlines()) < 80
