@@ -1,10 +1,17 @@
 """A decision to put a bundle on cars."""
 
+import re
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from vehicle.contracts.clip import FileEntry
 from vehicle.contracts.wire import require
+
+RELEASE_FIELD: Final = "release"
+"""Key in a TUF target's custom data; its value is the release's canonical text, because TUF signs
+a canonical form that has no fractions."""
+
+_PLAIN_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,3 +47,14 @@ class Release:
 
     def __post_init__(self) -> None:
         require(self.release_counter >= 1, f"release_counter is {self.release_counter}")
+        name = self.bundle.partition("@")[0]
+        require(
+            _PLAIN_NAME.fullmatch(name) is not None,
+            f"release of bundle {self.bundle!r}: its name is {name!r}, expected small letters, "
+            "digits, - and _, because it names a folder",
+        )
+
+    @property
+    def target_path(self) -> str:
+        """Return where it stands among the TUF targets: `<bundle name>/<counter>.tar`."""
+        return f"{self.bundle.partition('@')[0]}/{self.release_counter}.tar"
