@@ -8,6 +8,7 @@ import numpy as np
 
 from vehicle.contracts import wire
 from vehicle.contracts.ego import EgoState, Guidance
+from vehicle.contracts.scene import Scene
 from vehicle.contracts.wire import require, require_finite
 
 
@@ -122,8 +123,13 @@ class Observation:
     """What one tick is given: pictures, own motion and where navigation wants to go.
 
     A missing part is None, and the loop drives the parts it can.
+
+    Args:
+        traffic: road users and lanes as the log's own annotators or sensors saw them, ego frame;
+            a stand-in for perception on a route without cameras.
     """
 
     frame: FrameSet
     ego: EgoState | None = None
     guidance: Guidance | None = None
+    traffic: Scene | None = None

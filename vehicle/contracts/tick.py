@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from vehicle.contracts.clip import TriggerEvent
 from vehicle.contracts.ego import ControlCommand
+from vehicle.contracts.frame import Observation
 from vehicle.contracts.plan import Plan
 from vehicle.contracts.scene import Scene
 from vehicle.contracts.telemetry import DeadlineMiss, StageTiming
@@ -26,3 +27,18 @@ class Tick:
     timing: StageTiming
     misses: tuple[DeadlineMiss, ...] = ()
     events: tuple[TriggerEvent, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Record:
+    """One tick as a route or clip holds it, without pictures.
+
+    Args:
+        observation: what the tick was given; `frame.images` is empty.
+        tick: what the loop made of it; None where nothing has driven the log yet.
+        cameras: names of the cameras that have a picture of this frame in the file.
+    """
+
+    observation: Observation
+    tick: Tick | None
+    cameras: tuple[str, ...] = ()

@@ -1,0 +1,333 @@
+"""Route files: pictures, motion and everything a tick produced, as MCAP that any viewer opens.
+
+A clip is a route file too. Layout: docs/reference/route-file.md.
+"""
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+from foxglove_schemas_protobuf.CompressedVideo_pb2 import CompressedVideo
+from google.protobuf.message import DecodeError
+from mcap.records import Message, Metadata
+from mcap.writer import CompressionType, Writer
+from mcap_protobuf.schema import register_schema
+
+from vehicle.contracts import wire
+from vehicle.contracts.frame import FrameSet, MissingCalibrationError, Observation, Rig
+from vehicle.contracts.tick import Record, Tick
+from vehicle.mcap_records import (
+    CHUNK_BYTES,
+    McapRecords,
+    RouteCorruptError,
+    RouteMissingError,
+    open_mcap,
+)
+from vehicle.route_calibration import calibration_messages
+from vehicle.telemetry_pb import TelemetryError, TickRecord, record_from, record_of
+from vehicle.telemetry_schema import TOPICS
+from vehicle.video import VideoDecoder, VideoEncoder, VideoError
+
+__all__ = ["RouteCorruptError", "RouteMissingError", "RouteReader", "RouteWriter"]
+
+SCHEMA: Final = "route/1"
+CAMERA_TOPIC: Final = "/camera/"
+_RESERVED: Final = ("schema", "rate_hz", "rig")
+
+
+class RouteWriteError(wire.RefusedError, OSError):
+    """A route file could not be written; nothing is left of it."""
+
+
+class RouteWriter:
+    """Writes one route file; it has its name only once it is whole."""
+
+    def __init__(
+        self, path: Path, rig: Rig | None, *, rate_hz: float, metadata: Mapping[str, str]
+    ) -> None:
+        """Begin `path` as `path`.part.
+
+        Args:
+            path: ends in .mcap; its folder is made if needed.
+            rig: None for a log without cameras.
+            rate_hz: ticks per second, also the video's.
+            metadata: what is known of the drive (docs/reference/route-file.md names the keys).
+        Raises:
+            RouteWriteError: the folder cannot be written.
+        """
+        wire.require(0.1 <= rate_hz <= 1000.0, f"rate_hz is {rate_hz}, expected 0.1..1000")
+        for key in _RESERVED:
+            wire.require(key not in metadata, f"route metadata key {key!r} is reserved")
+        self.path, self.rig, self.rate_hz = Path(path), rig, rate_hz
+        self.ticks = 0
+        self._part = self.path.with_name(self.path.name + ".part")
+        self._last = (-1, -1)
+        self._channels: dict[str, int] = {}
+        self._schemas: dict[str, int] = {}
+        self._encoders: dict[str, VideoEncoder] = {}
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file: BinaryIO = self._part.open("wb")
+        except OSError as error:
+            raise RouteWriteError(f"cannot write {self._part}: {error.strerror}") from error
+        self._writer = Writer(self._file, chunk_size=CHUNK_BYTES, compression=CompressionType.ZSTD)
+        self._writer.start(library="roadloop")
+        rig_text = wire.to_bytes(rig).decode() if rig else ""
+        about = {"schema": SCHEMA, "rate_hz": repr(float(rate_hz)), "rig": rig_text}
+        self._writer.add_metadata("route", {**about, **metadata})
+
+    def write(self, obs: Observation, tick: Tick | None = None) -> None:
+        """Append one tick: pictures as video, the rest as telemetry.
+
+        Raises:
+            MissingCalibrationError: a picture of a camera that the rig does not have.
+            ContractError: frames run backwards, or a picture is not of its camera's size.
+            RouteWriteError: the disk is full or gone; the part file is removed.
+        """
+        self._write(record_of(obs, tick), obs.frame.images)
+
+    publish = write
+
+    def write_encoded(self, telemetry: bytes, images: Mapping[str, np.ndarray]) -> None:
+        """Append one tick from `encode_telemetry` bytes, as the ring carries them."""
+        try:
+            record = TickRecord.FromString(telemetry)
+        except DecodeError as error:
+            raise TelemetryError(f"{len(telemetry)} bytes are no TickRecord") from error
+        self._write(record, images)
+
+    def _write(self, record: Any, images: Mapping[str, np.ndarray]) -> None:
+        frame_id, mono_ns = record.frame.frame_id, record.frame.mono_ns
+        wire.require(
+            frame_id > self._last[0] and mono_ns >= max(0, self._last[1]),
+            f"frame {frame_id} at {mono_ns} ns after frame {self._last[0]} at {self._last[1]} ns: "
+            "ticks must be written in order",
+        )
+        video = {name: self._encode(name, image) for name, image in images.items()}
+        del record.frame.cameras[:]
+        record.frame.cameras.extend(images)
+        try:
+            if self.ticks == 0 and self.rig:
+                for topic, message in calibration_messages(self.rig, mono_ns):
+                    self._emit(topic, message, mono_ns, frame_id)
+            for name, data in video.items():
+                message = CompressedVideo(frame_id=name, data=data, format="h264")
+                message.timestamp.FromNanoseconds(mono_ns)
+                self._emit(CAMERA_TOPIC + name, message, mono_ns, frame_id)
+            for topic, field in TOPICS.items():
+                for message in _parts(record, field):
+                    self._emit(topic, message, mono_ns, frame_id)
+        except OSError as error:
+            self.abort()
+            raise _write_error(self.path, error) from error
+        self._last = (frame_id, mono_ns)
+        self.ticks += 1
+
+    def _encode(self, name: str, image: np.ndarray) -> bytes:
+        if name not in self._encoders:
+            if self.rig is None:
+                raise MissingCalibrationError(
+                    f"camera {name!r} has pictures but the route has no rig; give a calibration"
+                )
+            camera = self.rig.camera(name)
+            self._encoders[name] = VideoEncoder(camera.width_px, camera.height_px, self.rate_hz)
+        try:
+            return self._encoders[name].encode(image)
+        except VideoError as error:
+            raise wire.ContractError(f"camera {name!r}: {error}") from error
+
+    def _emit(self, topic: str, message: Any, mono_ns: int, frame_id: int) -> None:
+        if topic not in self._channels:
+            kind = message.DESCRIPTOR.full_name
+            if kind not in self._schemas:
+                self._schemas[kind] = register_schema(self._writer, type(message))
+            self._channels[topic] = self._writer.register_channel(
+                topic=topic, message_encoding="protobuf", schema_id=self._schemas[kind]
+            )
+        self._writer.add_message(
+            self._channels[topic],
+            log_time=mono_ns,
+            publish_time=mono_ns,
+            sequence=frame_id & 0xFFFFFFFF,
+            data=message.SerializeToString(),
+        )
+
+    def close(self) -> None:
+        """Finish the file, make it last, and give it its name. A second call does nothing."""
+        if self._file.closed:
+            return
+        try:
+            self._writer.finish()
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._part.replace(self.path)
+            wire.sync_folder(self.path.parent)
+        except OSError as error:
+            self.abort()
+            raise _write_error(self.path, error) from error
+
+    def abort(self) -> None:
+        """Give up: remove what was written."""
+        with contextlib.suppress(OSError):  # a full disk fails the last flush too
+            self._file.close()
+        self._part.unlink(missing_ok=True)
+
+    def __enter__(self) -> "RouteWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+
+def _write_error(path: Path, error: OSError) -> RouteWriteError:
+    advice = "free some space and run it again" if error.errno == errno.ENOSPC else "check the disk"
+    return RouteWriteError(f"cannot write {path}: {error.strerror or error}; {advice}")
+
+
+def _parts(record: Any, field: str) -> Iterator[Any]:
+    if field == "events":
+        yield from record.events
+    elif record.HasField(field):
+        yield getattr(record, field)
+
+
+class RouteReader:
+    """Reads a route file or clip from the front, holding one chunk and one tick in memory."""
+
+    def __init__(self, path: Path, *, recover: bool = False) -> None:
+        """Open `path` and read what it says about itself.
+
+        Args:
+            path: a route file or clip.
+            recover: read a cut or damaged file up to the damage; `damage` then says what is wrong.
+        Raises:
+            RouteMissingError: no such file.
+            RouteCorruptError: empty, not a route, or cut (unless recovering).
+        """
+        self.path, self._recover = Path(path), recover
+        self.damage: str | None = None
+        about = self._about()
+        try:
+            wire.require(about["schema"] == SCHEMA, f"schema is {about['schema']!r}")
+            self.rate_hz = float(about["rate_hz"])
+            text = about["rig"]
+            self.rig = wire.from_bytes(Rig, text.encode(), strict=False) if text else None
+        except (KeyError, ValueError) as error:
+            raise RouteCorruptError(
+                f"{self.path}: its route metadata does not read ({error}); expected {SCHEMA}"
+            ) from error
+        self.metadata = {k: v for k, v in about.items() if k not in _RESERVED}
+
+    def _about(self) -> dict[str, str]:
+        with open_mcap(self.path) as file:
+            records = McapRecords(file, recover=True)
+            for item in records:
+                if isinstance(item, Metadata) and item.name == "route":
+                    return dict(item.metadata)
+                if not isinstance(item, Metadata):
+                    break
+        raise RouteCorruptError(
+            f"{self.path} has no route metadata"
+            + (f" ({records.damage})" if records.damage else ": it is MCAP of another kind")
+            + "; make it with `roadloop import` or record it again"
+        )
+
+    def observations(self) -> Iterator[Observation]:
+        """Yield what each tick was given, pictures decoded.
+
+        Raises:
+            RouteCorruptError: damage; what was whole has been handed out by then.
+            MissingCalibrationError: video of a camera that the rig does not have.
+        """
+        for observation, _ in self.ticks():
+            yield observation
+
+    def records(self) -> Iterator[Record]:
+        """Yield every tick without pictures: fast, no video is decoded. Raises as above."""
+        for message, _ in self._walk(decode=False):
+            yield self._record(message)
+
+    def ticks(self) -> Iterator[tuple[Observation, Tick | None]]:
+        """Yield each tick's observation with pictures, and what the loop made of it."""
+        for message, images in self._walk(decode=True):
+            record = self._record(message)
+            obs, frame = record.observation, record.observation.frame
+            frame = FrameSet(frame_id=frame.frame_id, mono_ns=frame.mono_ns, images=images)
+            yield (
+                Observation(frame=frame, ego=obs.ego, guidance=obs.guidance, traffic=obs.traffic),
+                record.tick,
+            )
+
+    def _record(self, message: Any) -> Record:
+        try:
+            return record_from(message)
+        except (ValueError, TypeError) as error:
+            raise RouteCorruptError(
+                f"{self.path}: frame {message.frame.frame_id} breaks its contract: {error}"
+            ) from error
+
+    def _walk(self, *, decode: bool) -> Iterator[tuple[Any, dict[str, np.ndarray]]]:
+        ticks = 0
+        with open_mcap(self.path) as file:
+            records = McapRecords(file, recover=self._recover)
+            assembly = _Assembly(self.rig, decode)
+            try:
+                for item in records:
+                    if isinstance(item, tuple) and assembly.take(*item):
+                        ticks += 1
+                        yield assembly.complete()
+            except (RouteCorruptError, DecodeError, VideoError) as error:
+                raise RouteCorruptError(
+                    f"{self.path} is {error}; {records.messages} whole messages, {ticks} whole "
+                    "ticks come before it (read them with recover=True, or record it again)"
+                ) from error
+            self.damage = records.damage
+
+
+class _Assembly:
+    """The tick being put together from its messages."""
+
+    def __init__(self, rig: Rig | None, decode: bool) -> None:
+        self._rig, self._decode = rig, decode
+        self._decoders: dict[str, VideoDecoder] = {}
+        self._record, self._images = TickRecord(), dict[str, np.ndarray]()
+
+    def take(self, topic: str, message: Message) -> bool:
+        """Add one message; return whether the tick is complete."""
+        if topic.startswith(CAMERA_TOPIC):
+            self._picture(topic.removeprefix(CAMERA_TOPIC), message.data)
+        elif topic in TOPICS:
+            field = TOPICS[topic]
+            part = self._record.events.add() if field == "events" else getattr(self._record, field)
+            part.SetInParent()
+            part.MergeFromString(message.data)
+        return topic == "/frame"
+
+    def complete(self) -> tuple[Any, dict[str, np.ndarray]]:
+        """Hand out the tick and begin the next."""
+        done = self._record, self._images
+        self._record, self._images = TickRecord(), {}
+        return done
+
+    def _picture(self, name: str, data: bytes) -> None:
+        if self._rig is None:
+            raise MissingCalibrationError(
+                f"camera {name!r} has video but the route carries no calibration; import it again "
+                "with one"
+            )
+        camera = self._rig.camera(name)
+        if not self._decode:
+            return
+        if name not in self._decoders:
+            self._decoders[name] = VideoDecoder(camera.width_px, camera.height_px)
+        image = self._decoders[name].decode(CompressedVideo.FromString(data).data)
+        if image is not None:
+            self._images[name] = image
