@@ -304,4 +304,3 @@ def _self_test_reasons(folder: Path, self_test: Callable[[Path], None]) -> list[
 
 def _text(value: Any) -> str:
     return "?" if value is None else f"{value:.4g}"
-
