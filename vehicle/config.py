@@ -29,6 +29,7 @@ class VehicleConfig:
         max_jerk_mps3: rate limit of the demand outside emergencies.
         mrm_brake_mps2: deceleration of a minimal risk manoeuvre (UN R157 5.5: at most 4.0).
         reaction_s: ego response time in the safety envelope.
+        min_detection_prob: peaks of the network's heat map below this are no road users.
     """
 
     wheelbase_m: float = 2.8
@@ -43,6 +44,7 @@ class VehicleConfig:
     max_jerk_mps3: float = 6.0
     mrm_brake_mps2: float = 3.5
     reaction_s: float = 0.2
+    min_detection_prob: float = 0.3
 
     def __post_init__(self) -> None:
         for field in fields(self):
