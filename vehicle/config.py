@@ -29,6 +29,10 @@ class VehicleConfig:
         max_jerk_mps3: rate limit of the demand outside emergencies.
         mrm_brake_mps2: deceleration of a minimal risk manoeuvre (UN R157 5.5: at most 4.0).
         reaction_s: ego response time in the safety envelope.
+        rss_brake_mps2: brake the envelope counts on for itself, and asks for when too close.
+        rss_front_brake_mps2: hardest brake it expects of the vehicle ahead.
+        rss_lateral_accel_mps2, rss_lateral_brake_mps2, rss_lateral_margin_m: the same sideways.
+        aeb_needed_mps2: a contact ahead that needs more than this to avoid brakes fully.
         min_detection_prob: peaks of the network's heat map below this are no road users.
     """
 
@@ -44,6 +48,12 @@ class VehicleConfig:
     max_jerk_mps3: float = 6.0
     mrm_brake_mps2: float = 3.5
     reaction_s: float = 0.2
+    rss_brake_mps2: float = 5.0
+    rss_front_brake_mps2: float = 8.0
+    rss_lateral_accel_mps2: float = 0.2
+    rss_lateral_brake_mps2: float = 0.8
+    rss_lateral_margin_m: float = 0.1
+    aeb_needed_mps2: float = 4.5
     min_detection_prob: float = 0.3
 
     def __post_init__(self) -> None:
