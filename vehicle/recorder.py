@@ -1,0 +1,349 @@
+"""Turns events into clips, in a process of its own, so that no disk can make the loop wait.
+
+The frame loop writes each tick into a shared-memory ring and goes on. The recorder process reads
+the ring, keeps the seconds before now, and when a trigger fires writes those, what follows, and
+then the manifest. Whatever happens to it, the loop only sees a counter.
+"""
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from vehicle.clock import Clock, SystemClock
+from vehicle.contracts import wire
+from vehicle.contracts.campaign import DEFAULT_CAMPAIGN, Campaign
+from vehicle.contracts.frame import Observation, Rig
+from vehicle.contracts.telemetry import Health
+from vehicle.contracts.tick import Tick
+from vehicle.contracts.wire import RefusedError
+from vehicle.cutter import Action, ClipCutter, Keep, Open, Seal
+from vehicle.ring import Ring, Slot
+from vehicle.telemetry_pb import decode_telemetry, encode_telemetry
+
+READER: Final = 0
+RING_S: Final = 2.0
+RING_BYTES: Final = 256 << 20
+BACKLOG_BYTES: Final = 256 << 20
+START_S: Final = 60.0
+CLOSE_S: Final = 120.0
+NICE: Final = 10
+
+
+class RecorderStartError(RefusedError):
+    """The recorder process did not come up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecorderSettings:
+    """All the recorder process is told; travels as canonical bytes, not as a pickle."""
+
+    SCHEMA: ClassVar[str] = "recorder/1"
+    outbox: str
+    ring: str
+    slots: int
+    telemetry_bytes: int
+    rig: Rig | None
+    rate_hz: float
+    car_id: str
+    route_id: str
+    model: str
+    jurisdiction: str
+    campaign: Campaign
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+class Recorder:
+    """The frame loop's end of the recorder: a sink that writes one slot per tick.
+
+    Args:
+        outbox: where clips appear, each in a folder named by its content.
+        rig: cameras of the drive, None without.
+        rate_hz: ticks per second.
+        model: bundle name and version that drives.
+        jurisdiction: ISO 3166 code, "ZZ" in simulation.
+        tags: what is known of the drive.
+        lossless: wait for the recorder when it falls behind, for simulation and replay faster
+            than real time. A driving car loses frames of the clip instead, and counts them.
+        campaign: its triggers say how much is kept around an event.
+        clock: gives the UTC that goes into manifests.
+    Raises:
+        RecorderStartError: the process did not come up; says why.
+    """
+
+    def __init__(
+        self,
+        *,
+        outbox: Path,
+        rig: Rig | None,
+        rate_hz: float,
+        car_id: str,
+        route_id: str,
+        model: str,
+        jurisdiction: str = "ZZ",
+        tags: dict[str, str] | None = None,
+        lossless: bool = False,
+        campaign: Campaign = DEFAULT_CAMPAIGN,
+        clock: Clock | None = None,
+        slots: int | None = None,
+    ) -> None:
+        self._clock: Clock = clock or SystemClock()
+        self._lossless = lossless
+        self._errors = 0
+        self._detail = ""
+        self._last: dict[str, Any] = {}
+        self._lost = 0
+        self._open = True
+        self._gone = False
+        frame_bytes = sum(c.width_px * c.height_px * 3 for c in rig.cameras) if rig else 0
+        wanted = slots or min(round(RING_S * rate_hz), RING_BYTES // (frame_bytes + 1))
+        self._ring = Ring(rig, slots=max(4, wanted))
+        settings = RecorderSettings(
+            outbox=str(Path(outbox).absolute()),
+            ring=self._ring.name,
+            slots=self._ring.slots,
+            telemetry_bytes=self._ring.telemetry_bytes,
+            rig=rig,
+            rate_hz=float(rate_hz),
+            car_id=car_id,
+            route_id=route_id,
+            model=model,
+            jurisdiction=jurisdiction,
+            campaign=campaign,
+            tags=dict(tags or {}),
+        )
+        context = multiprocessing.get_context("spawn")
+        self._process = context.Process(
+            target=record, args=(wire.to_bytes(settings),), name="recorder", daemon=True
+        )
+        self._start()
+
+    @property
+    def pid(self) -> int:
+        """Return the process id of the recorder."""
+        return int(self._process.pid or 0)
+
+    @property
+    def health(self) -> Health:
+        """Return clips written, frames lost, errors, and in words what is wrong."""
+        note = self._note()
+        errors = self._errors + int(note.get("errors", 0))
+        counters = {
+            "clips": int(note.get("clips", 0)),
+            "frames": int(note.get("frames", 0)),
+            "lost_frames": self._ring.lost_by(READER) if self._open else self._lost,
+            "errors": errors,
+            "recovered": int(note.get("recovered", 0)),
+        }
+        detail = self._detail or str(note.get("detail", ""))
+        ok = not self._detail and bool(note.get("ok", True))
+        return Health(
+            part="recorder",
+            mono_ns=self._clock.mono_ns(),
+            ok=ok,
+            detail=detail,
+            counters=counters,
+        )
+
+    def publish(self, obs: Observation, tick: Tick | None) -> None:
+        """Hand one tick over: pictures and telemetry into one slot. Never raises, never waits
+        (unless `lossless` and nobody called `settle` in time)."""
+        if not self._open:
+            return
+        if self._lossless:
+            self.settle()
+        try:
+            telemetry = encode_telemetry(obs, tick)
+            flag = tick is not None and bool(tick.events)
+            self._ring.write(obs.frame, telemetry, self._clock.utc_ns(), flag=flag)
+        except RefusedError as error:
+            self._fail(f"{type(error).__name__}: {error}")
+        if self._ring.head % 64 == 0:
+            self._alive()
+
+    def settle(self) -> None:
+        """Make room for the next tick when `lossless`; call between ticks, outside their timing.
+
+        A dead recorder makes no room: the drive goes on without it.
+        """
+        while self._lossless and self._open and not self._gone:
+            if self._ring.wait_for(READER, 0.25) or not self._alive():
+                return
+
+    def close(self) -> Health:
+        """Write what is pending, with the post-roll there is, and end the process.
+
+        Returns:
+            The last health.
+        """
+        if not self._open:
+            return self.health
+        self._ring.end()
+        self._process.join(CLOSE_S)
+        if self._process.is_alive():
+            self._fail(f"recorder did not finish in {CLOSE_S:.0f} s and was killed")
+            self._process.kill()
+            self._process.join()
+        self._alive()
+        self._last, self._lost = self._note(), self._ring.lost_by(READER)
+        self._open = False
+        self._ring.close()
+        return self.health
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _start(self) -> None:
+        self._process.start()
+        give_up = time.monotonic() + START_S
+        while not self._ring.is_alive(READER):
+            if not self._process.is_alive() or time.monotonic() > give_up:
+                why = self._note().get("detail") or f"exit code {self._process.exitcode}"
+                self._process.kill()
+                self._process.join()
+                self._open = False
+                self._ring.close()
+                raise RecorderStartError(f"the recorder process did not come up: {why}")
+            time.sleep(0.005)
+
+    def _alive(self) -> bool:
+        """Return whether the process lives or ended well; count its death once."""
+        code = self._process.exitcode
+        if code in (None, 0):
+            return True
+        if not self._gone:
+            self._gone = True
+            self._fail(f"recorder process ended with code {code}; clips are lost from here on")
+        return False
+
+    def _fail(self, detail: str) -> None:
+        self._errors += 1
+        self._detail = detail
+
+    def _note(self) -> dict[str, Any]:
+        raw = self._ring.note_of(READER) if self._open else b""
+        try:
+            return dict(json.loads(raw)) if raw else self._last
+        except ValueError:
+            return self._last
+
+
+def record(settings_bytes: bytes) -> None:
+    """Be the recorder process until the writer ends, dies, or SIGTERM comes."""
+    stop: list[int] = []
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is for the loop, which then closes us
+    signal.signal(signal.SIGTERM, lambda number, _: stop.append(number))
+    parent = os.getppid()
+    os.nice(NICE)
+    settings = wire.from_bytes(RecorderSettings, settings_bytes)
+    ring = Ring(
+        settings.rig,
+        slots=settings.slots,
+        telemetry_bytes=settings.telemetry_bytes,
+        name=settings.ring,
+    )
+    desk = _Desk(settings, ring)
+    while desk.step():
+        if ring.ended or stop or os.getppid() != parent:
+            desk.end()
+    ring.close()
+
+
+class _Desk:
+    """The recorder's work: read first, so that nothing is lost, then write one thing."""
+
+    def __init__(self, settings: RecorderSettings, ring: Ring) -> None:
+        from vehicle.shelf import DriveFacts, Shelf  # encoders stay out of the drive process
+
+        self._ring = ring
+        self._note: dict[str, Any] = {"clips": 0, "frames": 0, "errors": 0, "ok": True}
+        self._cutter = ClipCutter(settings.campaign)
+        frame_bytes = ring.frame_bytes or 1
+        self._backlog = max(8, BACKLOG_BYTES // frame_bytes)
+        self._work: deque[Action] = deque()
+        self._ending = False
+        facts = DriveFacts(
+            rig=settings.rig,
+            rate_hz=settings.rate_hz,
+            car_id=settings.car_id,
+            route_id=settings.route_id,
+            model=settings.model,
+            jurisdiction=settings.jurisdiction,
+            tags=settings.tags,
+        )
+        try:
+            self._shelf = Shelf(Path(settings.outbox), facts)
+        except (RefusedError, OSError) as error:
+            ring.leave_note(READER, json.dumps({"detail": f"{_words(error)}"}).encode())
+            raise SystemExit(1) from error
+        self._note["recovered"] = self._shelf.recovered
+        self._reader = ring.reader(READER)
+        self._tell()
+
+    def step(self) -> bool:
+        """Do a little; return False when all is done."""
+        self._read()
+        if self._work:
+            self._write()
+        elif self._ending and not self._reader.behind:
+            self._work.extend(self._cutter.flush())
+            while self._work:
+                self._write()
+            self._shelf.close()
+            return False
+        else:
+            time.sleep(0.005)
+        return True
+
+    def end(self) -> None:
+        """Finish once all that was written has been read."""
+        self._ending = True
+
+    def _read(self) -> None:
+        while len(self._work) < self._backlog and (slot := self._reader.next()) is not None:
+            self._note["frames"] += 1
+            self._work.extend(self._cutter.push(slot, self._events(slot)))
+
+    def _events(self, slot: Slot) -> tuple[Any, ...]:
+        if not slot.flagged:
+            return ()
+        try:
+            tick = decode_telemetry(slot.telemetry).tick
+        except RefusedError as error:
+            self._fail(error)
+            return ()
+        return tick.events if tick else ()
+
+    def _write(self) -> None:
+        action = self._work.popleft()
+        try:
+            if isinstance(action, Open):
+                self._shelf.open()
+            elif isinstance(action, Keep):
+                self._shelf.keep(action.slot)
+            elif isinstance(action, Seal) and self._shelf.seal(action.events):
+                self._note.update(clips=self._note["clips"] + 1, ok=True)
+        except (RefusedError, OSError) as error:
+            self._shelf.drop()
+            self._fail(error)
+        self._tell()
+
+    def _fail(self, error: Exception) -> None:
+        self._note.update(errors=self._note["errors"] + 1, ok=False, detail=_words(error))
+        self._tell()
+
+    def _tell(self) -> None:
+        self._ring.leave_note(READER, json.dumps(self._note).encode())
+
+
+def _words(error: Exception) -> str:
+    """Return an error in words that fit into a note."""
+    return f"{type(error).__name__}: {error}".encode("ascii", "replace").decode()[:400]

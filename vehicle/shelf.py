@@ -1,0 +1,181 @@
+"""The outbox as a place: a clip is built out of sight and appears whole, by one rename."""
+
+import fcntl
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from vehicle.contracts import wire
+from vehicle.contracts.clip import ClipManifest, FileEntry, TriggerEvent
+from vehicle.contracts.frame import Rig
+from vehicle.contracts.wire import ContractError, RefusedError
+from vehicle.ring import Slot
+from vehicle.route import RouteWriter
+
+CLIP: Final = "clip.mcap"
+MANIFEST: Final = "manifest.json"
+BUILDING: Final = ".tmp"
+
+
+class OutboxBusyError(RefusedError):
+    """Another recorder writes into this outbox."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriveFacts:
+    """What every clip of a drive says about it.
+
+    Args:
+        rig: None for a route without cameras.
+        model: bundle name and version that drives.
+        tags: what is known of the drive; "source" says where it comes from.
+    """
+
+    rig: Rig | None
+    rate_hz: float
+    car_id: str
+    route_id: str
+    model: str
+    jurisdiction: str
+    tags: dict[str, str]
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Return the same facts as metadata of a route file."""
+        named = {
+            "car_id": self.car_id,
+            "route_id": self.route_id,
+            "model": self.model,
+            "jurisdiction": self.jurisdiction,
+            "source": self.tags.get("source", "unknown"),
+        }
+        return {**named, **{f"tag.{name}": text for name, text in self.tags.items()}}
+
+
+class Shelf:
+    """Builds one clip at a time in outbox/.tmp and puts it into outbox/<clip_id>/.
+
+    Args:
+        outbox: the car's outbox; what a killed recorder left half-built in it is removed, what it
+            left complete is put in place.
+    Raises:
+        OutboxBusyError: another recorder holds it.
+    """
+
+    def __init__(self, outbox: Path, facts: DriveFacts) -> None:
+        self._outbox, self._facts = outbox, facts
+        self._building = outbox / BUILDING
+        self._building.mkdir(parents=True, exist_ok=True)
+        self._lock = (self._building / "lock").open("a")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            raise OutboxBusyError(
+                f"{outbox} is written by another recorder; end that drive or use another outbox"
+            ) from error
+        self._count = 0
+        self._writer: RouteWriter | None = None
+        self._first: Slot | None = None
+        self._last: Slot | None = None
+        self.recovered = 0
+        self.removed = 0
+        self._recover()
+
+    def open(self) -> None:
+        """Begin a clip."""
+        self.drop()
+        self._count += 1
+        self._writer = RouteWriter(
+            self._folder / CLIP,
+            self._facts.rig,
+            rate_hz=self._facts.rate_hz,
+            metadata=self._facts.metadata,
+        )
+
+    def keep(self, slot: Slot) -> None:
+        """Add a frame to the clip; nothing happens when it was dropped."""
+        if self._writer is None:
+            return
+        self._writer.write_encoded(slot.telemetry, slot.images)
+        self._first, self._last = self._first or slot, slot
+
+    def seal(self, events: Sequence[TriggerEvent]) -> bool:
+        """Finish the clip; return whether the outbox has one more."""
+        if self._writer is None or self._first is None or self._last is None:
+            return False
+        self._writer.close()
+        path = self._folder / CLIP
+        entry = FileEntry(name=CLIP, sha256=wire.digest_file(path), size_bytes=path.stat().st_size)
+        manifest = self._manifest(entry, tuple(events), self._first, self._last)
+        wire.atomic_write(self._folder / MANIFEST, wire.to_bytes(manifest))
+        new = self._place(self._folder, manifest.clip_id)
+        self._writer = self._first = self._last = None
+        return new
+
+    def drop(self) -> None:
+        """Give the clip up and leave nothing of it."""
+        if self._writer is not None:
+            self._writer.abort()
+        self._writer = self._first = self._last = None
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Let another recorder have the outbox."""
+        self.drop()
+        self._lock.close()
+
+    @property
+    def _folder(self) -> Path:
+        return self._building / f"clip-{self._count}"
+
+    def _manifest(
+        self, entry: FileEntry, events: tuple[TriggerEvent, ...], first: Slot, last: Slot
+    ) -> ClipManifest:
+        facts = self._facts
+        return ClipManifest(
+            clip_id=entry.sha256,
+            car_id=facts.car_id,
+            route_id=facts.route_id,
+            events=events,
+            frames=(first.frame_id, last.frame_id),
+            start_mono_ns=first.mono_ns,
+            end_mono_ns=last.mono_ns,
+            created_utc_ns=last.utc_ns,
+            jurisdiction=facts.jurisdiction,
+            model=facts.model,
+            rig_digest=facts.rig.digest if facts.rig else "",
+            files=(entry,),
+            tags=dict(facts.tags),
+        )
+
+    def _place(self, folder: Path, clip_id: str) -> bool:
+        """Move a complete clip to its name; False when the same clip is there already."""
+        place = self._outbox / clip_id
+        if place.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            return False
+        folder.rename(place)
+        wire.sync_folder(self._outbox)
+        return True
+
+    def _recover(self) -> None:
+        for folder in sorted(self._building.glob("clip-*")):
+            clip_id = _complete(folder)
+            if clip_id and self._place(folder, clip_id):
+                self.recovered += 1
+            elif not clip_id:
+                shutil.rmtree(folder, ignore_errors=True)
+                self.removed += 1
+
+
+def _complete(folder: Path) -> str | None:
+    """Return the id of the clip in `folder` when all of it is there."""
+    try:
+        manifest = wire.from_bytes(ClipManifest, (folder / MANIFEST).read_bytes())
+        whole = wire.digest_file(folder / CLIP) == manifest.clip_id
+    except (OSError, ContractError):
+        return None
+    return manifest.clip_id if whole else None
