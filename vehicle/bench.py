@@ -1,6 +1,7 @@
 """How long one bundle takes on this machine, whatever the pixels are."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +24,11 @@ WARM_UP_RUNS: Final = 5
 
 
 def engine_bench(
-    bundle_folder: Path | None = None, *, runs: int = RUNS, threads: tuple[int, ...] = (1, 2)
+    bundle_folder: Path | None = None,
+    *,
+    runs: int = RUNS,
+    threads: tuple[int, ...] = (1, 2),
+    progress: Callable[[float], None] = lambda _: None,
 ) -> Bench:
     """Measure inference on black, white, saturated, noise and real images, and the whole stage.
 
@@ -33,6 +38,7 @@ def engine_bench(
         bundle_folder: the shipped bundle when None.
         runs: per image and number of threads.
         threads: of the runtime.
+        progress: told the share that is done, 0..1.
     Returns:
         Rows of milliseconds per image, then of microseconds per stage; the figure is the slowest
         image's median over the median of all images' medians, with the first number of threads.
@@ -43,12 +49,18 @@ def engine_bench(
     bundle = bundles.load(folder)
     images = _images(bundle, folder)
     bench = Bench(name="engine")
-    for count in threads:
-        rows = _inference(bundle, folder, images, runs, count)
+    parts = len(threads) + 1
+    for i, count in enumerate(threads):
+
+        def part(share: float, done: int = i) -> None:
+            progress((done + share) / parts)
+
+        rows = _inference(bundle, folder, images, runs, count, part)
         bench.rows += rows
         if count == threads[0]:
             bench.must.append(_worst_image(rows, runs))
     bench.rows += _stages(bundle, folder, images, runs)
+    progress(1.0)
     return bench
 
 
@@ -77,10 +89,12 @@ def _inference(
     images: dict[str, dict[str, np.ndarray]],
     runs: int,
     threads: int,
+    progress: Callable[[float], None],
 ) -> list[dict[str, Any]]:
     took_ms: dict[str, list[float]] = {name: [] for name in images}
     with Engine(folder / bundles.MODEL, threads) as engine:
         for i in range(runs + WARM_UP_RUNS):
+            progress(i / (runs + WARM_UP_RUNS))
             for name, inputs in images.items():
                 began_ns = time.perf_counter_ns()
                 engine.run(inputs)

@@ -169,10 +169,11 @@ class Preprocessor:
 
     def _warp(self, images: Mapping[str, np.ndarray]) -> None:
         assert self._warps is not None
-        for (name, _), small in self._shrunk.items():
+        for (name, shrink), small in self._shrunk.items():
             if name in images:
-                size = (small.shape[1], small.shape[0])
-                cv2.resize(images[name], size, dst=small, interpolation=cv2.INTER_AREA)
+                height, width = small.shape[:2]
+                whole = images[name][: height * shrink, : width * shrink]  # whole blocks are fast
+                cv2.resize(whole, (width, height), dst=small, interpolation=cv2.INTER_AREA)
         for name, warp in self._warps.items():
             target = self._targets[name]
             if warp.coverage_ratio < MIN_COVERAGE_RATIO or warp.source not in images:
@@ -259,14 +260,9 @@ def _fold_radius(camera: CameraModel) -> float:
 
 def _make_warp(model: CameraModel, source: CameraModel) -> _Warp:
     uv_px, seen = source_pixels(model, source)
-    shrink = _shrink(uv_px, seen)
-    scale_u = (source.width_px // shrink) / source.width_px
-    scale_v = (source.height_px // shrink) / source.height_px
-    map_u = np.where(seen, (uv_px[..., 0] + 0.5) * scale_u - 0.5, OUTSIDE_PX)
-    map_v = np.where(seen, (uv_px[..., 1] + 0.5) * scale_v - 0.5, OUTSIDE_PX)
-    map_xy, fraction = cv2.convertMaps(
-        map_u.astype(np.float32), map_v.astype(np.float32), cv2.CV_16SC2
-    )
+    shrink = min(_shrink(uv_px, seen), max(1, min(source.width_px, source.height_px) // 16))
+    map_uv = np.where(seen[..., None], (uv_px + 0.5) / shrink - 0.5, OUTSIDE_PX).astype(np.float32)
+    map_xy, fraction = cv2.convertMaps(map_uv, None, cv2.CV_16SC2)
     return _Warp(source.name, shrink, map_xy, fraction, float(seen.mean()))
 
 

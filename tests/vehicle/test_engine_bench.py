@@ -25,6 +25,9 @@ def test_bench_has_a_row_per_image_and_thread_count_and_one_figure(tmp_path: Pat
 
 def test_figure_without_samples_does_not_hold(tmp_path: Path) -> None:
     tiny_bundle.make(tmp_path)
-    bench = engine_bench(tmp_path, runs=3, threads=(1,))
+    told: list[float] = []
+    bench = engine_bench(tmp_path, runs=3, threads=(1,), progress=told.append)
+    assert told == sorted(told)
+    assert (told[0], told[-1]) == (0.0, 1.0)
     assert bench.must[0].value is None
     assert not bench.must[0].holds
