@@ -7,6 +7,8 @@ its digest. Nothing else in the folder is ever read.
 import io
 import shutil
 import tarfile
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -124,8 +126,7 @@ def self_test(folder: Path) -> None:
         ModelFileError: the network cannot be opened; and all errors of `load`.
     """
     bundle = load(folder)
-    with np.load(folder / GOLDEN, allow_pickle=False) as archive:
-        golden = {name: archive[name] for name in archive.files}
+    golden = _golden(bundle, folder / GOLDEN)
     with Engine(folder / MODEL) as engine:
         for what, found, wanted in (
             ("inputs", engine.inputs, bundle.inputs),
@@ -257,6 +258,14 @@ def _verify(folder: Path, entry: FileEntry) -> None:
             f"{folder}: {entry.name} has sha256 {found}, the manifest says {entry.sha256}; "
             "fetch the bundle again"
         )
+
+
+def _golden(bundle: ModelBundle, path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise SelfTestError(f"bundle {bundle.tag}: {GOLDEN} holds no arrays: {error}") from error
 
 
 def _compare(bundle: ModelBundle, name: str, found: np.ndarray, wanted: np.ndarray | None) -> None:

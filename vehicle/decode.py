@@ -38,7 +38,7 @@ class Decoder:
         self._kind_of = np.array([KINDS.index(k) for k in kinds], dtype=np.int8)
         self._separation_m = np.array([SEPARATION_M[k] for k in kinds], dtype=np.float32)
         self._grid = (float(grid.x_min_m), float(grid.y_min_m), float(grid.cell_m))
-        self._min_score = np.float32(min_score_prob)
+        self._min_score = float(np.float32(min_score_prob))
         self._boxes = np.empty((MAX_BOXES, len(_COLUMNS)), dtype=np.float32)
         self._channel = np.empty(MAX_BOXES, dtype=np.int32)
         self._cell = np.empty(MAX_BOXES, dtype=np.int32)

@@ -84,6 +84,14 @@ class Engine:
         """Return whether subnormal numbers are treated as zero while the network runs."""
         return self._flush.works
 
+    @property
+    def watchdog_thread_id(self) -> int:
+        """Return the kernel's id of the watchdog, which must outrank the thread it stops.
+
+        A loop in the real-time class gives it a higher priority or another core.
+        """
+        return self._watchdog.thread_id
+
     def run(
         self, inputs: Mapping[str, np.ndarray], deadline_mono_ns: int | None = None
     ) -> dict[str, np.ndarray]:
@@ -176,6 +184,10 @@ class _Watchdog:
         self._thread = threading.Thread(target=self._watch, name="inference-watchdog", daemon=True)
         self._thread.start()
 
+    @property
+    def thread_id(self) -> int:
+        return self._thread.native_id or 0
+
     def arm(self, options: ort.RunOptions, deadline_ns: int | None) -> bool:
         """Watch a run; return False when its deadline has passed already."""
         self._fired = False
@@ -239,7 +251,7 @@ class _FlushToZero:
     def __enter__(self) -> None:
         if self.works:
             self._libm.fegetenv(self._before)
-            self._during[:] = self._before[:]
+            ctypes.memmove(self._during, self._before, ctypes.sizeof(self._before))
             self._during[7] |= self._BITS
             self._libm.fesetenv(self._during)
 

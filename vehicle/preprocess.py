@@ -262,7 +262,7 @@ def _make_warp(model: CameraModel, source: CameraModel) -> _Warp:
     uv_px, seen = source_pixels(model, source)
     shrink = min(_shrink(uv_px, seen), max(1, min(source.width_px, source.height_px) // 16))
     map_uv = np.where(seen[..., None], (uv_px + 0.5) / shrink - 0.5, OUTSIDE_PX).astype(np.float32)
-    map_xy, fraction = cv2.convertMaps(map_uv, None, cv2.CV_16SC2)
+    map_xy, fraction = cv2.convertMaps(map_uv[..., 0], map_uv[..., 1], cv2.CV_16SC2)
     return _Warp(source.name, shrink, map_xy, fraction, float(seen.mean()))
 
 

@@ -142,6 +142,16 @@ def test_self_test_needs_every_golden_vector(folder: Path, name: str) -> None:
         bundles.self_test(folder)
 
 
+@pytest.mark.parametrize("content", [b"", b"PK not a zip", b"\x93NUMPY"])
+def test_self_test_refuses_golden_vectors_that_are_no_arrays(folder: Path, content: bytes) -> None:
+    bundle = bundles.load(folder)
+    fields = {n: getattr(bundle, n) for n in bundle.__slots__ if n != "files"}
+    files: dict[str, bytes | Path] = {n: folder / n for n in bundles.FILES}
+    bundles.write(folder, files | {"golden.npz": content}, **fields)
+    with pytest.raises(SelfTestError, match="no arrays"):
+        bundles.self_test(folder)
+
+
 def test_self_test_refuses_nan(folder: Path) -> None:
     bundle = bundles.load(folder)
     fields = {n: getattr(bundle, n) for n in bundle.__slots__ if n != "files"}

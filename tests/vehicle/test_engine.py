@@ -91,6 +91,7 @@ def test_every_late_run_of_many_is_cancelled_without_new_threads(slow_path: Path
             with pytest.raises(InferenceCancelledError):
                 engine.run(x, time.monotonic_ns() + 2_000_000)
         assert threading.active_count() == before
+        assert engine.watchdog_thread_id in {t.native_id for t in threading.enumerate()}
 
 
 def test_past_deadline_is_refused_before_it_runs(slow_path: Path) -> None:
