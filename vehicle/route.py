@@ -30,7 +30,7 @@ from vehicle.mcap_records import (
 from vehicle.route_calibration import calibration_messages
 from vehicle.telemetry_pb import TelemetryError, TickRecord, record_from, record_of
 from vehicle.telemetry_schema import TOPICS
-from vehicle.video import VideoDecoder, VideoEncoder, VideoError
+from vehicle.video import VideoDecoder, VideoEncoder, VideoError, is_keyframe
 
 __all__ = ["RouteCorruptError", "RouteMissingError", "RouteReader", "RouteWriter"]
 
@@ -265,6 +265,29 @@ class RouteReader:
                 Observation(frame=frame, ego=obs.ego, guidance=obs.guidance, traffic=obs.traffic),
                 record.tick,
             )
+
+    def keyframes(self, camera: str) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield frame_id and picture of one camera's keyframes: a second apart, nothing between
+        them is decoded.
+
+        Raises:
+            RouteCorruptError: damage; what was whole has been handed out by then.
+            MissingCalibrationError: the rig has no such camera.
+        """
+        if self.rig is None:
+            raise MissingCalibrationError(f"{self.path} carries no calibration of {camera!r}")
+        model = self.rig.camera(camera)
+        decoder = VideoDecoder(model.width_px, model.height_px)
+        with open_mcap(self.path) as file:
+            try:
+                for item in McapRecords(file, recover=self._recover):
+                    if isinstance(item, tuple) and item[0] == CAMERA_TOPIC + camera:
+                        data = CompressedVideo.FromString(item[1].data).data
+                        image = decoder.decode(data) if is_keyframe(data) else None
+                        if image is not None:
+                            yield item[1].sequence, image
+            except (RouteCorruptError, DecodeError, VideoError) as error:
+                raise RouteCorruptError(f"{self.path} is {error}; record it again") from error
 
     def _record(self, message: Any) -> Record:
         try:

@@ -1,0 +1,313 @@
+"""Datasets: frames chosen by SQL at a pinned snapshot, with their labels, as shards for training.
+
+The snapshot is pinned in the lake, then the folder appears by one rename, its manifest in it. The
+same snapshot and query give the same bytes, however much the lake has grown since.
+"""
+
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from datalake import clips
+from datalake.label import bev_digest, rasters
+from datalake.lake import Lake
+from datalake.tables import PINS
+from vehicle.contracts import wire
+from vehicle.contracts.clip import FileEntry
+from vehicle.contracts.frame import Rig
+from vehicle.contracts.home import Home
+from vehicle.contracts.sample import (
+    BOX_COLUMNS,
+    LABEL_MIN_PIXELS,
+    DatasetError,
+    DatasetManifest,
+    Sample,
+    read_manifest,
+    write_shard,
+)
+from vehicle.contracts.scene import KINDS
+
+SHARD_FRAMES: Final = 128
+"""About 70 MB with the eight cameras of rig R."""
+
+Progress = Callable[[int, int], None]
+Chosen = dict[str, list[int]]
+
+
+class DatasetQueryError(wire.RefusedError):
+    """The query does not yield clip_id and frame_id of frames that the lake holds."""
+
+
+class EmptyDatasetError(wire.RefusedError):
+    """The query chose no frame."""
+
+
+class UnlabelledFramesError(wire.RefusedError):
+    """The query chose frames whose labels nobody has bought."""
+
+
+class MixedRigsError(wire.RefusedError):
+    """The query chose frames of cars with different cameras."""
+
+
+class DatasetExistsError(wire.RefusedError):
+    """There is a dataset of that name."""
+
+
+class DatasetWriteError(wire.RefusedError):
+    """The disk refused; nothing of the dataset is left."""
+
+
+def create(
+    home: Home,
+    name: str,
+    sql: str,
+    *,
+    snapshot: int | None = None,
+    tags: dict[str, str] | None = None,
+    replace: bool = False,
+    progress: Progress | None = None,
+) -> DatasetManifest:
+    """Make a dataset of the frames that a query chooses.
+
+    Args:
+        home: whose lake and datasets folder.
+        name: of the new folder under datasets/.
+        sql: must yield clip_id and frame_id; order and repetitions do not matter.
+        snapshot: ask the lake as it was then; None: as it is now.
+        tags: e.g. {"light": "night"}.
+        replace: a dataset of that name is given up for this one.
+        progress: called with frames done and frames in all.
+    Returns:
+        the manifest; `sources` are the clip ids, `digest` names the dataset.
+    Raises:
+        DatasetExistsError, DatasetQueryError, EmptyDatasetError, UnlabelledFramesError,
+        MixedRigsError, MissingPictureError: by name; nothing was written.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
+        raise DatasetQueryError(f"dataset name {name!r}: expected letters, digits, - _ .")
+    folder = home.datasets / name
+    if folder.exists() and not replace:
+        raise DatasetExistsError(
+            f"{folder} is there already; choose another name, or give it up with --replace"
+        )
+    with Lake(home) as lake, lake.at(lake.snapshot() if snapshot is None else snapshot) as pinned:
+        chosen = _choose(pinned, sql)
+        labels = Labels(home, pinned, chosen)
+        rig = _one_rig(home, pinned, chosen)
+        samples = _samples(home, chosen, labels, progress)
+        temp = folder.with_name(f".{name}.{os.getpid()}.part")
+        try:
+            temp.mkdir(parents=True)
+            files, boxes, frames = _write_shards(temp, samples)
+            manifest = DatasetManifest(
+                name=name,
+                snapshot=pinned.snapshot(),
+                query=sql,
+                rig=rig,
+                frames=frames,
+                boxes=boxes,
+                sources=tuple(chosen),
+                files=files,
+                tags=tags or {},
+            )
+            wire.atomic_write(temp / "dataset.json", wire.to_bytes(manifest))
+            _pin(lake, manifest)  # before the rename: no dataset is ever without its pin
+            shutil.rmtree(folder, ignore_errors=True)
+            temp.rename(folder)
+            wire.sync_folder(folder.parent)
+        except OSError as error:
+            if isinstance(error, wire.RefusedError):
+                raise
+            raise DatasetWriteError(f"cannot write {folder}: {error}; free some space") from error
+        finally:
+            shutil.rmtree(temp, ignore_errors=True)
+    return manifest
+
+
+def show(home: Home, name: str) -> dict[str, Any]:
+    """Return what a dataset is, where it came from, and whether its bytes are still those.
+
+    Raises:
+        DatasetError: there is none of that name, or a shard is missing or damaged.
+    """
+    folder = home.datasets / name
+    if not folder.is_dir():
+        there = ", ".join(names(home)) or "none"
+        raise DatasetError(f"no dataset is called {name!r}; there are: {there}")
+    manifest = read_manifest(folder)
+    for entry in manifest.files:
+        if wire.digest_file(folder / entry.name) != entry.sha256:
+            raise DatasetError(f"{folder}: shard {entry.name} is damaged; make it again")
+    with Lake(home) as lake:
+        pins = lake.sql("SELECT digest FROM pins")["digest"].to_pylist()
+        cars = lake.sql(
+            "SELECT DISTINCT car_id FROM clips WHERE list_contains("
+            f"{_text_list(manifest.sources)}, clip_id) ORDER BY ALL"
+        )
+    return {
+        "name": manifest.name,
+        "digest": manifest.digest,
+        "snapshot": manifest.snapshot,
+        "pinned": manifest.digest in pins,
+        "query": manifest.query,
+        "frames": manifest.frames,
+        "boxes": manifest.boxes,
+        "clips": list(manifest.sources),
+        "cars": cars["car_id"].to_pylist(),
+        "rig": manifest.rig.name,
+        "tags": manifest.tags,
+        "bytes": sum(entry.size_bytes for entry in manifest.files),
+    }
+
+
+def names(home: Home) -> list[str]:
+    """Return the names of all finished datasets."""
+    return sorted(p.parent.name for p in home.datasets.glob("[!.]*/dataset.json"))
+
+
+class Labels:
+    """The labels of the chosen frames, as the lake held them at its snapshot."""
+
+    def __init__(self, home: Home, lake: Lake, chosen: Chosen) -> None:
+        """Read them.
+
+        Raises:
+            UnlabelledFramesError: some frame has none; says how to buy them.
+        """
+        self._home = home
+        among = f"list_contains({_text_list(chosen)}, clip_id)"
+        bought = lake.sql(f"SELECT clip_id, frame_id, bev_sha256 FROM labelled WHERE {among}")
+        self._bev = {(r["clip_id"], r["frame_id"]): r["bev_sha256"] for r in bought.to_pylist()}
+        wanted = [(clip, frame) for clip, frames in chosen.items() for frame in frames]
+        bare = [key for key in wanted if key not in self._bev]
+        if bare:
+            raise UnlabelledFramesError(
+                f"{len(bare)} of {len(wanted)} frames have no labels (first: clip {bare[0][0][:12]}"
+                f", frame {bare[0][1]}); buy them with `roadloop datalake label` and the same SQL, "
+                "or ask only for frames in `labelled`"
+            )
+        boxes = lake.sql(f"SELECT * FROM labels WHERE {among} ORDER BY clip_id, frame_id, box")
+        self._boxes: dict[tuple[str, int], list[list[float]]] = {}
+        for row in boxes.to_pylist():
+            row["kind"] = KINDS.index(row["kind"])
+            box = [float(row[column]) for column in BOX_COLUMNS]
+            self._boxes.setdefault((row["clip_id"], row["frame_id"]), []).append(box)
+
+    def of(self, clip_id: str, frames: list[int]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """Return frame_id -> boxes [M, 9] float32 and BEV bits [100, 64].
+
+        Raises:
+            DatasetError: the rasters of the clip are not the ones that were bought.
+        """
+        kept = rasters(self._home, clip_id)
+        found = {}
+        for frame in frames:
+            bev = kept.get(frame)
+            if bev is None or bev_digest(bev) != self._bev[clip_id, frame]:
+                raise DatasetError(
+                    f"labels/{clip_id[:12]}...npz lost or changed the raster of frame {frame}; "
+                    "restore it from a copy of the lake"
+                )
+            boxes = np.array(self._boxes.get((clip_id, frame), []), dtype=np.float32)
+            found[frame] = boxes.reshape(-1, len(BOX_COLUMNS)), bev
+        return found
+
+
+def _choose(lake: Lake, sql: str) -> Chosen:
+    """Return clip_id -> frame_ids, both in order."""
+    answer = lake.sql(sql)
+    for column, is_kind in (("clip_id", pa.types.is_string), ("frame_id", pa.types.is_integer)):
+        if column not in answer.column_names or not is_kind(answer[column].type):
+            raise DatasetQueryError(
+                f"the query yields {', '.join(answer.column_names)}; expected among them a "
+                "clip_id (text) and a frame_id (integer), as `ticks` has them"
+            )
+    pairs = set(zip(answer["clip_id"].to_pylist(), answer["frame_id"].to_pylist(), strict=True))
+    if not pairs:
+        raise EmptyDatasetError(
+            f"the query chose no frame at snapshot {lake.snapshot()}; try it with "
+            "`roadloop datalake sql`"
+        )
+    if any(clip is None or frame is None for clip, frame in pairs):
+        raise DatasetQueryError("the query yields a NULL clip_id or frame_id")
+    chosen: Chosen = {}
+    for clip, frame in sorted(pairs):
+        chosen.setdefault(clip, []).append(frame)
+    return chosen
+
+
+def _one_rig(home: Home, lake: Lake, chosen: Chosen) -> Rig:
+    among = f"list_contains({_text_list(chosen)}, clip_id)"
+    rows = lake.sql(f"SELECT clip_id, rig_digest FROM clips WHERE {among} ORDER BY ALL").to_pylist()
+    missing = sorted(set(chosen) - {r["clip_id"] for r in rows})
+    if missing:
+        raise DatasetQueryError(f"clip {missing[0][:12]} is not in the lake at this snapshot")
+    rigs = Counter(r["rig_digest"][:12] or "no cameras" for r in rows)
+    if len(rigs) > 1:
+        found = ", ".join(f"{count} clips of rig {rig}" for rig, count in sorted(rigs.items()))
+        raise MixedRigsError(f"found {found}; choose one by clips.rig_digest in the query")
+    return clips.rig_of(home, rows[0]["clip_id"])
+
+
+def _samples(
+    home: Home, chosen: Chosen, labels: Labels, progress: Progress | None
+) -> Iterator[Sample]:
+    total, done = sum(len(frames) for frames in chosen.values()), 0
+    for clip_id, frames in chosen.items():
+        found = labels.of(clip_id, frames)
+        for frame_id, images in clips.pictures(home, clip_id, frames):
+            boxes, bev = found[frame_id]
+            yield Sample(frame_id=frame_id, images=images, boxes=boxes, bev=bev)
+            done += 1
+            if progress is not None:
+                progress(done, total)
+
+
+def _write_shards(
+    folder: Path, samples: Iterator[Sample]
+) -> tuple[tuple[FileEntry, ...], dict[str, int], int]:
+    """Return the shards written, the boxes per kind that are worth learning, and the frames."""
+    files, boxes, frames = [], Counter[str](), 0
+    for number, shard in enumerate(_batches(samples)):
+        files.append(write_shard(folder / f"shard-{number:04d}.npz", shard))
+        frames += len(shard)
+        for sample in shard:
+            seen = sample.boxes[sample.boxes[:, 7] >= LABEL_MIN_PIXELS, 0]
+            boxes.update(KINDS[int(kind)] for kind in seen)
+    return tuple(files), dict(boxes), frames
+
+
+def _pin(lake: Lake, manifest: DatasetManifest) -> None:
+    row = {
+        "name": manifest.name,
+        "snapshot": manifest.snapshot,
+        "digest": manifest.digest,
+        "query": manifest.query,
+        "frames": manifest.frames,
+        "clips": len(manifest.sources),
+    }
+    lake.append("pins", PINS.rows([row]))
+
+
+def _batches(samples: Iterator[Sample]) -> Iterator[list[Sample]]:
+    batch: list[Sample] = []
+    for sample in samples:
+        batch.append(sample)
+        if len(batch) == SHARD_FRAMES:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _text_list(values: Any) -> str:
+    """Return an SQL list of texts."""
+    return "[" + ", ".join("'" + str(v).replace("'", "''") + "'" for v in values) + "]::VARCHAR[]"

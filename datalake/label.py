@@ -1,0 +1,220 @@
+"""Labels are bought: truth is released for the frames that are paid for, and for no other.
+
+In simulation the truth of a whole drive lies in the car's truth folder, as an annotator's work
+would lie with the annotator; only the frames asked for here enter the lake, and every box is
+counted.
+"""
+
+import io
+import zipfile
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from datalake.lake import Lake, Writer
+from datalake.tables import LABELLED, LABELS
+from vehicle.contracts import wire
+from vehicle.contracts.home import Home
+from vehicle.contracts.sample import BOX_COLUMNS, LABEL_MIN_PIXELS
+from vehicle.contracts.scene import BEV, KINDS
+
+SOURCE: Final = "simulator"
+_INTEGERS: Final = ("kind", "visible_px", "actor_id")
+
+
+class UnknownClipError(wire.RefusedError):
+    """A clip was named that the lake does not hold."""
+
+
+class MissingTruthError(wire.RefusedError):
+    """Nobody can label this clip: there is no truth for its drive, or not for a frame of it."""
+
+
+class BadTruthError(wire.RefusedError):
+    """A truth or label file is not in the shard array format."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelReport:
+    """What was bought.
+
+    Args:
+        clips: clips asked for.
+        frames: frames bought by this call.
+        already: frames that were labelled before and cost nothing now.
+        boxes: boxes drawn in the frames bought: the cost. Boxes under LABEL_MIN_PIXELS are
+            delivered, marked by visible_px, and not counted: nobody could have drawn them.
+    """
+
+    SCHEMA = "labelling/1"
+    clips: int
+    frames: int
+    already: int
+    boxes: int
+
+
+def label(
+    home: Home,
+    lake: Lake,
+    clip_ids: Iterable[str],
+    *,
+    frames: Mapping[str, Collection[int]] | None = None,
+    every: int = 1,
+) -> LabelReport:
+    """Buy the labels of clips.
+
+    Args:
+        home: where the truth of each drive lies: cars/<car>/truth/<route_id>.npz.
+        lake: receives rows in `labelled` and `labels`, rasters in labels/<clip_id>.npz.
+        clip_ids: the clips to buy.
+        frames: clip_id -> the frames to buy of it; None buys every `every`-th of each clip.
+        every: 1 buys all frames.
+    Returns:
+        frames and boxes paid for.
+    Raises:
+        UnknownClipError: a clip is not in the lake.
+        MissingTruthError: there is no truth for a clip or frame; nothing of that clip was bought.
+    """
+    wire.require(every >= 1, f"every is {every}, expected 1 or more")
+    ids = sorted(set(clip_ids))
+    facts = _facts(lake)
+    unknown = [c for c in ids if c not in facts]
+    if unknown:
+        raise UnknownClipError(f"clip {unknown[0][:12]} is not in the lake; ingest it first")
+    bought = already = boxes = 0
+    for clip_id in ids:
+        car_id, route_id = facts[clip_id]
+        wanted = _wanted(lake, clip_id, frames, every)
+        truth = Truth(home.car(car_id) / "truth" / f"{route_id}.npz")
+        new, cost = _buy(lake, clip_id, wanted, truth)
+        bought, boxes = bought + new, boxes + cost
+        already += len(wanted) - new
+    return LabelReport(clips=len(ids), frames=bought, already=already, boxes=boxes)
+
+
+def rasters(home: Home, clip_id: str) -> dict[int, np.ndarray]:
+    """Return frame_id -> BEV bits [100, 64] of every frame of a clip bought so far."""
+    path = labels_file(home, clip_id)
+    if not path.is_file():
+        return {}
+    arrays = read_arrays(path, ("frame_id", "bev"))
+    return dict(zip(arrays["frame_id"].tolist(), arrays["bev"], strict=True))
+
+
+def labels_file(home: Home, clip_id: str) -> Path:
+    """Return where the rasters of a clip are kept."""
+    return home.lake / "labels" / f"{clip_id}.npz"
+
+
+class Truth:
+    """The truth of one drive, frame by frame."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise MissingTruthError(
+                f"no truth at {path}: only simulated drives can be labelled here; bring labels of "
+                "your own for recorded ones"
+            )
+        self.path = path
+        arrays = read_arrays(path, ("frame_id", "bev", "boxes", "box_start"))
+        self._bev, self._boxes, self._start = arrays["bev"], arrays["boxes"], arrays["box_start"]
+        self._row = {frame: i for i, frame in enumerate(arrays["frame_id"].tolist())}
+        if (
+            self._bev.shape != (len(self._row), BEV.nx, BEV.ny)
+            or self._boxes.shape[1:] != (len(BOX_COLUMNS),)
+            or self._start.shape != (len(self._row) + 1,)
+        ):
+            raise BadTruthError(f"{path} is not in the shard array format of contracts/sample.py")
+
+    def frame(self, frame_id: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return boxes [M, 9] and BEV bits of one frame."""
+        if frame_id not in self._row:
+            raise MissingTruthError(f"{self.path} has no truth for frame {frame_id}")
+        row = self._row[frame_id]
+        return self._boxes[self._start[row] : self._start[row + 1]], self._bev[row]
+
+
+def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Return named arrays of an npz file (no pickle is ever read)."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in names}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise BadTruthError(f"{path} does not read: {error}; make it again") from error
+
+
+def _facts(lake: Lake) -> dict[str, tuple[str, str]]:
+    rows = lake.sql("SELECT clip_id, car_id, route_id FROM clips").to_pylist()
+    return {r["clip_id"]: (r["car_id"], r["route_id"]) for r in rows}
+
+
+def _wanted(
+    lake: Lake, clip_id: str, frames: Mapping[str, Collection[int]] | None, every: int
+) -> list[int]:
+    found = lake.sql(f"SELECT frame_id FROM ticks WHERE clip_id = '{clip_id}' ORDER BY frame_id")
+    there: list[int] = found["frame_id"].to_pylist()
+    if frames is None:
+        return there[::every]
+    wanted = sorted(set(frames.get(clip_id, ())))
+    strange = sorted(set(wanted) - set(there))
+    if strange:
+        raise UnknownClipError(f"clip {clip_id[:12]} has no frame {strange[0]}")
+    return wanted
+
+
+def _buy(lake: Lake, clip_id: str, wanted: list[int], truth: Truth) -> tuple[int, int]:
+    """Append the labels of frames not bought before; return how many, and their boxes."""
+
+    def change(writer: Writer) -> tuple[int, int]:
+        new = sorted(set(wanted) - writer.frames("labelled", clip_id))
+        if not new:
+            return 0, 0
+        delivered = {frame: truth.frame(frame) for frame in new}
+        kept = rasters(lake.home, clip_id) | {f: bev for f, (_, bev) in delivered.items()}
+        _write_rasters(labels_file(lake.home, clip_id), kept)
+        costs = {f: int((b[:, 7] >= LABEL_MIN_PIXELS).sum()) for f, (b, _) in delivered.items()}
+        writer.append(
+            "labelled",
+            LABELLED.rows(
+                {
+                    "clip_id": clip_id,
+                    "frame_id": frame,
+                    "boxes": costs[frame],
+                    "source": SOURCE,
+                    "bev_sha256": bev_digest(bev),
+                }
+                for frame, (_, bev) in delivered.items()
+            ),
+        )
+        rows = (r for f, (boxes, _) in delivered.items() for r in _box_rows(clip_id, f, boxes))
+        writer.append("labels", LABELS.rows(rows))
+        return len(new), sum(costs.values())
+
+    return lake.write(change)
+
+
+def bev_digest(bev: np.ndarray) -> str:
+    """Return the sha256 of a raster's bytes."""
+    return wire.digest(np.ascontiguousarray(bev, dtype=np.uint8).tobytes())
+
+
+def _box_rows(clip_id: str, frame_id: int, boxes: np.ndarray) -> Iterable[dict[str, Any]]:
+    for index, box in enumerate(boxes.tolist()):
+        row: dict[str, Any] = dict(zip(BOX_COLUMNS, box, strict=True))
+        row |= {name: int(row[name]) for name in _INTEGERS}
+        row["kind"] = KINDS[row["kind"]]
+        yield {"clip_id": clip_id, "frame_id": frame_id, "box": index, **row}
+
+
+def _write_rasters(path: Path, kept: Mapping[int, np.ndarray]) -> None:
+    order = sorted(kept)
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        frame_id=np.array(order, dtype=np.int64),
+        bev=np.stack([kept[f] for f in order]).astype(np.uint8),
+    )
+    wire.atomic_write(path, buffer.getvalue())
