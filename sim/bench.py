@@ -1,0 +1,218 @@
+"""Benches that span packages; what must hold stands next to what measures it."""
+
+import resource
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from sim.episode import Episode
+from vehicle import bundles
+from vehicle.bench import engine_bench
+from vehicle.budget import Budget
+from vehicle.clock import SystemClock
+from vehicle.config import RIG_R
+from vehicle.contracts.bench import Bench, Must, percentiles
+from vehicle.contracts.campaign import DEFAULT_CAMPAIGN
+from vehicle.contracts.frame import FrameSet, Observation
+from vehicle.contracts.telemetry import STAGE_BUDGET_US, TICK_BUDGET_US
+from vehicle.contracts.tick import Tick
+from vehicle.drive import Drive
+from vehicle.engine import Engine
+from vehicle.preprocess import Preprocessor
+from vehicle.realtime import prepare
+from vehicle.recorder import Recorder
+
+Progress = Callable[[float], None]
+
+FRAME_RATE_HZ = 36.0
+DISTINCT_FRAMES = 120
+
+
+def rendered(count: int, light: str = "day") -> list[Observation]:
+    """Return observations of a town drive, so that the loop sees real pictures and traffic."""
+    episode, out = Episode(town=101, seed=7, light=light), []
+    for _ in range(count):
+        out.append(episode.observe())
+        episode.step(None)
+    return out
+
+
+def loop_bench(*, frames: int, progress: Progress, bundle: Path | None = None) -> Bench:
+    """Measure the whole in-car loop, frames released on schedule, recorder running beside it.
+
+    Latency counts from the scheduled release of a frame to its command, so that queueing shows.
+    """
+    bench, clock = Bench(name="loop"), SystemClock()
+    folder = bundle or bundles.base_folder()
+    seen = rendered(DISTINCT_FRAMES)
+    with TemporaryDirectory() as scratch:
+        recorder = Recorder(
+            outbox=Path(scratch),
+            rig=RIG_R,
+            rate_hz=FRAME_RATE_HZ,
+            car_id="bench",
+            route_id="bench",
+            model=bundles.load(folder).tag,
+            jurisdiction="ZZ",
+            tags={},
+            lossless=False,
+        )
+        drive = Drive(
+            car_id="bench",
+            route_id="bench",
+            rig=RIG_R,
+            bundle=folder,
+            campaign=DEFAULT_CAMPAIGN,
+            budget=Budget(enforce=True, clock=clock),
+            sinks=(recorder,),
+        )
+        for observation in seen:
+            drive.tick(observation)
+        granted = prepare()
+        ticks = _run(drive, seen, frames, clock, progress)
+        drive.close()
+        recorder.close()
+    _loop_rows(bench, ticks, granted)
+    bare_ms = _bare_ms(folder, seen, min(frames, 2_000))
+    bench.rows.append({"row": "peer: bare session.run, same frames", "ms": percentiles(bare_ms)})
+    total_ms = np.array([t.timing.total_us for t in ticks]) * 1e-3
+    _loop_musts(bench, total_ms, ticks, float(np.median(bare_ms)))
+    return bench
+
+
+def _run(
+    drive: Drive, seen: list[Observation], frames: int, clock: SystemClock, progress: Progress
+) -> list[Tick]:
+    period_ns = round(1e9 / FRAME_RATE_HZ)
+    start_ns, ticks = clock.mono_ns() + period_ns, []
+    for i in range(frames):
+        release_ns = start_ns + i * period_ns
+        source = seen[_to_and_fro(i, len(seen))]
+        observation = Observation(
+            frame=FrameSet(frame_id=len(seen) + i, mono_ns=release_ns, images=source.frame.images),
+            ego=replace(source.ego, mono_ns=release_ns) if source.ego else None,
+            guidance=source.guidance,
+        )
+        clock.sleep_until(release_ns)
+        ticks.append(drive.tick(observation, release_mono_ns=release_ns))
+        if i % 100 == 0:
+            progress(i / frames)
+    return ticks
+
+
+def _to_and_fro(i: int, n: int) -> int:
+    """Return 0..n-1..0..: a drive played forth and back has no jump that would flatter or fail."""
+    phase = i % (2 * n - 2)
+    return phase if phase < n else 2 * n - 2 - phase
+
+
+def _bare_ms(folder: Path, seen: list[Observation], runs: int) -> np.ndarray:
+    clock = SystemClock()
+    engine = Engine(folder / "model.onnx")
+    preprocess = Preprocessor(RIG_R, RIG_R)
+    taken = []
+    for i in range(runs):
+        inputs = preprocess(seen[_to_and_fro(i, len(seen))].frame)
+        start_ns = clock.mono_ns()
+        engine.run(inputs, None)
+        taken.append((clock.mono_ns() - start_ns) * 1e-6)
+    engine.close()
+    return np.array(taken)
+
+
+def _loop_rows(bench: Bench, ticks: list[Tick], granted: dict[str, str]) -> None:
+    total = [t.timing.total_us * 1e-3 for t in ticks]
+    bench.rows.append({"row": "tick, release to command", "ms": percentiles(total)})
+    for stage, budget_us in STAGE_BUDGET_US.items():
+        taken = [t.timing.stage_us[stage] * 1e-3 for t in ticks if stage in t.timing.stage_us]
+        bench.rows.append(
+            {"row": f"stage {stage}", "ms": percentiles(taken), "budget_ms": budget_us * 1e-3}
+        )
+    bench.rows.append({"row": "rungs", **Counter(t.timing.rung for t in ticks)})
+    bench.rows.append({"row": "cancelled inferences", "n": sum(t.timing.cancelled for t in ticks)})
+    bench.rows.append({"row": "real-time class", **granted})
+
+
+def _loop_musts(bench: Bench, total_ms: np.ndarray, ticks: list[Tick], bare_ms: float) -> None:
+    measured, n = percentiles(total_ms), len(ticks)
+    limit_ms = TICK_BUDGET_US * 1e-3
+    for name in ("p99", "p99.9", "max"):
+        value = measured.get(name)
+        bench.must.append(
+            Must(figure=f"tick {name}", value=value, op="<=", limit=limit_ms, unit="ms", n=n)
+        )
+    missed = float(sum(t.timing.missed for t in ticks))
+    bench.must.append(
+        Must(figure="missed frames", value=missed, op="==", limit=0, unit="frames", n=n)
+    )
+    answered = sum(t.command is not None for t in ticks) / max(n, 1)
+    bench.must.append(
+        Must(figure="ticks answered", value=answered, op="==", limit=1.0, unit="ratio", n=n)
+    )
+    loop_ms = float(np.median(total_ms))
+    bench.must.append(
+        Must(
+            figure="loop p50 (limit: the larger of 1.35 x the bare p50 and 1.2 ms above it)",
+            value=round(loop_ms, 2),
+            op="<=",
+            limit=round(max(1.35 * bare_ms, bare_ms + 1.2), 2),
+            unit="ms",
+            n=n,
+            peer=f"bare session.run p50 {bare_ms:.2f} ms",
+        )
+    )
+    memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    bench.must.append(
+        Must(
+            figure="memory of the car process, simulator and kept frames included",
+            value=round(memory_mb, 1),
+            op="<=",
+            limit=600,
+            unit="MB",
+            n=1,
+        )
+    )
+
+
+def sim_bench(*, frames: int, progress: Progress) -> Bench:
+    """Measure an 8-camera tick of the simulator by day and by night, on one core."""
+    bench, clock = Bench(name="sim"), SystemClock()
+    for light in ("day", "night"):
+        episode, taken = Episode(town=101, seed=7, light=light), []
+        for i in range(frames + 5):
+            start_ns = clock.mono_ns()
+            episode.observe()
+            taken.append((clock.mono_ns() - start_ns) * 1e-6)
+            episode.step(None)
+            progress(i / (frames + 5))
+        bench.rows.append({"row": f"8-camera tick, rig R, {light}", "ms": percentiles(taken[5:])})
+        bench.must.append(
+            Must(
+                figure=f"render tick p50, {light}",
+                value=round(float(np.median(taken[5:])), 2),
+                op="<=",
+                limit=17.8,
+                unit="ms",
+                n=frames,
+                peer="prototype of the research note: 17.8 ms (larger pictures)",
+            )
+        )
+    return bench
+
+
+def engine_row(*, frames: int, progress: Progress) -> Bench:
+    """Measure the shipped bundle on the engine: threads, and black, white and noisy pictures."""
+    progress(0.0)
+    return engine_bench()
+
+
+BENCHES: dict[str, tuple[Callable[..., Bench], int]] = {
+    "loop": (loop_bench, 7_000),
+    "engine": (engine_row, 0),
+    "sim": (sim_bench, 200),
+}
+"""Name -> how it is measured, and its usual sample count."""

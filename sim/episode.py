@@ -1,0 +1,292 @@
+"""One run of a scenario: the world moves, the ego obeys commands, the truth is known."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from sim.actors import PEDESTRIAN, Actors, Density
+from sim.dynamics import Motion, advance
+from sim.navigation import Route, drive_by_truth
+from sim.render import Stage, make_light
+from sim.scenarios import family_of
+from sim.sensors import Sensors, Shot, label_bev, label_boxes
+from sim.world import build_town
+from vehicle.config import RIG_R, VehicleConfig
+from vehicle.contracts.ego import ControlCommand, EgoState
+from vehicle.contracts.frame import FrameSet, Observation, Rig
+from vehicle.contracts.scenario import LightName, Scenario
+
+_START_NS = 1_000_000_000
+_MAX_STEP_S = 0.1
+_WARM_UP_STEPS = 40
+
+
+class Episode:
+    """A world that ticks.
+
+    Args:
+        town: number of the town.
+        seed: of traffic, route, weather of the light and sensor noise.
+        light: "day" or "night".
+        rate_hz: ticks per second.
+        family: scenario family.
+        rig: cameras; without any, `observe` gives ego motion and guidance only.
+    """
+
+    def __init__(
+        self,
+        *,
+        town: int,
+        seed: int,
+        light: LightName | str = "day",
+        rate_hz: float = 10.0,
+        family: str = "town_drive",
+        parameters: dict[str, float] | None = None,
+        rig: Rig = RIG_R,
+        config: VehicleConfig | None = None,
+    ) -> None:
+        self.light = make_light(light, np.random.default_rng((3, seed, town)))
+        self.scenario = Scenario(
+            town=town, seed=seed, light=light, family=family, rate_hz=rate_hz,
+            parameters=parameters or {},
+        )  # type: ignore[arg-type]  # fmt: skip
+        self.config = config or VehicleConfig()
+        self.rig = rig
+        self.town = build_town(town)
+        self._family = family_of(self.scenario)
+        self._rng = np.random.default_rng((1, seed, town))
+        self._dice = np.random.default_rng((2, seed, town))
+        density = Density(
+            car_gap_m=self._family.car_gap_m,
+            parked_ratio=self._family.parked_ratio,
+            person_gap_m=self._family.person_gap_m,
+            crossing_hz=self._family.crossing_hz,
+        )
+        self.actors = Actors(self.town, self._rng, density)
+        self.sensors = Sensors(rig, Stage(self.town.ground, self.town.scenery))
+        self.frame_id = 0
+        self.collided = False
+        self.collisions: list[tuple[int, int]] = []
+        self._shot: Shot | None = None
+        self._depart(self._rng)
+        self._origin = (self.motion.x_m, self.motion.y_m)
+        for _ in range(_WARM_UP_STEPS):
+            self._move_others(_MAX_STEP_S)
+
+    @classmethod
+    def of(cls, scenario: Scenario, rig: Rig = RIG_R) -> "Episode":
+        """Return the episode of a scenario."""
+        return cls(
+            town=scenario.town, seed=scenario.seed, light=scenario.light,
+            rate_hz=scenario.rate_hz, family=scenario.family, parameters=scenario.parameters,
+            rig=rig,
+        )  # fmt: skip
+
+    def look_from(self, motion: Motion) -> None:
+        """Put the ego somewhere else for the current frame only (labelled data, not driving)."""
+        self.motion = motion
+        self._shot = None
+
+    def relocate(self, rng: np.random.Generator) -> None:
+        """Move the ego to a new place in the same town."""
+        self._depart(rng)
+        self._shot = None
+
+    def _depart(self, rng: np.random.Generator) -> None:
+        """Put the ego on a road lane, a few metres in, with nobody in its place."""
+        lanes = self.town.lanes
+        lane = int(rng.choice(lanes.road_lanes()))
+        s = float(rng.uniform(2.0, max(lanes.length_m[lane] - 25.0, 3.0)))
+        x, y, yaw = lanes.pose(lane, s)
+        self.motion = Motion(x_m=x, y_m=y, yaw_rad=yaw, speed_mps=4.0)
+        self.route = Route(self.town, lane, rng)
+        self.route.index = int(s)
+        self.route.follow(self.motion)
+        self.actors.clear_around(x + 1.35 * math.cos(yaw), y + 1.35 * math.sin(yaw), 7.0)
+
+    @property
+    def mono_ns(self) -> int:
+        """Return the time of the current frame on the route's clock."""
+        return _START_NS + round(self.frame_id * 1e9 / self.scenario.rate_hz)
+
+    @property
+    def pose(self) -> np.ndarray:
+        """Return x, y, yaw of the ego frame in town."""
+        return np.array([self.motion.x_m, self.motion.y_m, self.motion.yaw_rad])
+
+    @property
+    def body(self) -> np.ndarray:
+        """Return x, y, yaw, speed, length, width of the ego's body in town."""
+        c = self.config
+        reach = c.length_m / 2 - c.rear_overhang_m
+        m = self.motion
+        return np.array(
+            [
+                m.x_m + reach * math.cos(m.yaw_rad),
+                m.y_m + reach * math.sin(m.yaw_rad),
+                m.yaw_rad,
+                m.speed_mps,
+                c.length_m,
+                c.width_m,
+            ]
+        )
+
+    def shot(self) -> Shot:
+        """Return all cameras of the current frame, rendered once."""
+        if self._shot is None:
+            self._shot = self.sensors.shoot(
+                self.actors.table, self.pose, self.light, self.scenario.seed, self.frame_id
+            )
+        return self._shot
+
+    def observe(self) -> Observation:
+        """Return what the car is given on this tick."""
+        m = self.motion
+        ego = EgoState(
+            mono_ns=self.mono_ns,
+            x_m=m.x_m - self._origin[0],
+            y_m=m.y_m - self._origin[1],
+            yaw_rad=m.yaw_rad,
+            speed_mps=m.speed_mps,
+            accel_mps2=m.accel_mps2,
+            yaw_rate_radps=m.speed_mps * m.curvature_1pm,
+            curvature_1pm=m.curvature_1pm,
+        )
+        images = self.shot().images if self.rig.cameras else {}
+        return Observation(
+            frame=FrameSet(frame_id=self.frame_id, mono_ns=self.mono_ns, images=images),
+            ego=ego,
+            guidance=self.route.guidance(m),
+        )
+
+    def truth(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return boxes float32 [M, 9] (BOX_COLUMNS) and BEV bits uint8 [100, 64]."""
+        boxes = label_boxes(self.actors.table, self.pose, self.shot())
+        scenery = self.town.scenery
+        solids = scenery.footprints[scenery.solid]
+        return boxes, label_bev(self.town.ground, boxes, solids, self.pose)
+
+    def step(self, command: ControlCommand | None) -> None:
+        """Move the world on by one tick; without a command a driver who sees all drives."""
+        left = 1.0 / self.scenario.rate_hz
+        while left > 1e-9:
+            dt = min(left, _MAX_STEP_S)
+            if command is None:
+                accel, curvature = drive_by_truth(
+                    self.route, self.motion, self.actors.table, self.config
+                )
+            else:
+                accel, curvature = command.accel_mps2, command.curvature_1pm
+            self.motion = advance(self.motion, accel, curvature, dt, self.config)
+            self.route.follow(self.motion)
+            self._surprise(dt)
+            self._move_others(dt)
+            left -= dt
+        self.frame_id += 1
+        self._shot = None
+        self._note_collisions()
+
+    def _move_others(self, dt_s: float) -> None:
+        approach = int(self.town.lanes.approach[self.route.lane])
+        self.actors.step(dt_s, self._rng, self.body, approach)
+
+    def _surprise(self, dt_s: float) -> None:
+        """Let the family's events happen: a hard stop ahead, somebody stepping out."""
+        brake, jaywalk = self._dice.random(2)
+        if brake < self._family.sudden_brake_hz * dt_s:
+            x, y = self._in_ego_frame()
+            t = self.actors.table
+            ahead = (t["moving"] == 1) & (x > 6.0) & (x < 32.0) & (np.abs(y) < 2.0)
+            ahead &= (t["speed_mps"] > 2.0) & (np.cos(t["yaw_rad"] - self.motion.yaw_rad) > 0.8)
+            self._pick(ahead, x, lambda actor: self.actors.brake_suddenly(actor, 3.0))
+        if jaywalk < self._family.jaywalk_hz * dt_s:
+            x, y = self._in_ego_frame()
+            t = self.actors.table
+            near = (t["kind"] == PEDESTRIAN) & (x > 9.0) & (x < 30.0) & (np.abs(y) < 12.0)
+            near &= np.abs(t["goal_m"] - t["side_m"]) < 0.05
+            self._pick(near, x, lambda actor: self.actors.step_out(actor, 2.2))
+
+    def _pick(self, mask: np.ndarray, x: np.ndarray, act: object) -> None:
+        rows = np.flatnonzero(mask)
+        if len(rows):
+            row = rows[int(np.argmin(x[rows]))]
+            act(int(self.actors.table["actor_id"][row]))  # type: ignore[operator]
+
+    def _in_ego_frame(self) -> tuple[np.ndarray, np.ndarray]:
+        t, m = self.actors.table, self.motion
+        c, s = math.cos(m.yaw_rad), math.sin(m.yaw_rad)
+        dx, dy = t["x_m"] - m.x_m, t["y_m"] - m.y_m
+        return c * dx + s * dy, -s * dx + c * dy
+
+    def _note_collisions(self) -> None:
+        """Remember which actors the ego's body touches (separating axes of two boxes)."""
+        t, b = self.actors.table, self.body
+        near = t[np.hypot(t["x_m"] - b[0], t["y_m"] - b[1]) < 7.0]
+        for row in near:
+            other = (row["x_m"], row["y_m"], row["yaw_rad"], row["length_m"], row["width_m"])
+            if boxes_touch(b[[0, 1, 2, 4, 5]], np.array(other)):
+                self.collided = True
+                self.collisions.append((self.frame_id, int(row["actor_id"])))
+
+
+def boxes_touch(a: np.ndarray, b: np.ndarray) -> bool:
+    """Return whether two boxes (x, y, yaw, length, width) overlap.
+
+    Source: separating axis theorem for convex shapes (Gottschalk, OBBTree, 1996).
+    """
+    axes = [
+        np.array([math.cos(yaw + k), math.sin(yaw + k)])
+        for yaw in (a[2], b[2])
+        for k in (0.0, math.pi / 2)
+    ]
+    gap = b[:2] - a[:2]
+    for axis in axes:
+        reach = 0.0
+        for box in (a, b):
+            along = np.array([math.cos(box[2]), math.sin(box[2])])
+            reach += abs(axis @ along) * box[3] / 2
+            reach += abs(axis @ np.array([-along[1], along[0]])) * box[4] / 2
+        if abs(axis @ gap) > reach:
+            return False
+    return True
+
+
+class TruthLog:
+    """The truth of one drive: labels by frame, kept in the simulator until a clip is bought.
+
+    Args:
+        path: <car folder>/truth/<route_id>.npz; arrays frame_id, bev, boxes, box_start as in
+            vehicle.contracts.sample.SHARD_ARRAYS.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._frames: list[int] = []
+        self._bev: list[np.ndarray] = []
+        self._boxes: list[np.ndarray] = []
+
+    def add(self, episode: Episode) -> None:
+        """Keep the truth of the episode's current frame."""
+        boxes, bev = episode.truth()
+        self._frames.append(episode.frame_id)
+        self._boxes.append(boxes)
+        self._bev.append(bev)
+
+    def close(self) -> None:
+        """Write the file, all or nothing."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        counts = [len(b) for b in self._boxes]
+        temp = self.path.with_name(f".{self.path.name}.part")
+        try:
+            with temp.open("wb") as file:
+                np.savez_compressed(
+                    file,
+                    frame_id=np.array(self._frames, np.int64),
+                    bev=np.array(self._bev, np.uint8).reshape(-1, 100, 64),
+                    boxes=np.concatenate([np.zeros((0, 9), np.float32), *self._boxes]),
+                    box_start=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+                )
+            temp.replace(self.path)
+        finally:
+            temp.unlink(missing_ok=True)

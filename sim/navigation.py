@@ -1,0 +1,95 @@
+"""Where the ego is going: a route through the lane graph, and a driver that can follow it."""
+
+import math
+
+import numpy as np
+
+from sim.dynamics import Motion
+from sim.traffic import idm_accel, nearest_gap
+from sim.world import Town
+from vehicle.config import VehicleConfig
+from vehicle.contracts.ego import Guidance
+
+_AHEAD_M = 90
+_BEHIND_M = 5
+
+
+class Route:
+    """A path along lane centres, 1 m points, growing as the ego drives."""
+
+    def __init__(self, town: Town, lane: int, rng: np.random.Generator) -> None:
+        self.town, self._rng = town, rng
+        self._lanes = [lane]
+        self._points = [self._line(lane)]
+        self._owner = [np.full(len(self._points[0]), lane)]
+        self.index = 0
+        self._join()
+
+    def _line(self, lane: int) -> np.ndarray:
+        g = self.town.lanes
+        rows = slice(int(g.start[lane]), int(g.start[lane + 1]))
+        return np.column_stack([g.points_m[rows], g.yaw_rad[rows]])
+
+    def _join(self) -> None:
+        while sum(map(len, self._points)) - self.index < _AHEAD_M + 30:
+            options = self.town.lanes.successors[self._lanes[-1]]
+            lane = int(self._rng.choice(options[options >= 0]))
+            line = self._line(lane)[1:]
+            self._lanes.append(lane)
+            self._points.append(line)
+            self._owner.append(np.full(len(line), lane))
+        self.path = np.concatenate(self._points)
+        self.owner = np.concatenate(self._owner)
+
+    def follow(self, motion: Motion) -> None:
+        """Move on to the point nearest to the rear axle, looking a little ahead only."""
+        window = self.path[self.index : self.index + 25]
+        d = np.hypot(window[:, 0] - motion.x_m, window[:, 1] - motion.y_m)
+        self.index += int(np.argmin(d))
+        self._join()
+
+    @property
+    def lane(self) -> int:
+        """Return the lane the ego is on."""
+        return int(self.owner[self.index])
+
+    def guidance(self, motion: Motion) -> Guidance:
+        """Return the lane centre ahead, in the ego frame."""
+        start = max(self.index - _BEHIND_M, 0)
+        line = self.path[start : self.index + _AHEAD_M, :2]
+        c, s = math.cos(motion.yaw_rad), math.sin(motion.yaw_rad)
+        d = line - [motion.x_m, motion.y_m]
+        centre = np.stack([c * d[:, 0] + s * d[:, 1], -s * d[:, 0] + c * d[:, 1]], axis=1)
+        g = self.town.lanes
+        return Guidance(
+            centreline_m=centre,
+            speed_limit_mps=float(g.speed_mps[self.lane]),
+            lane_width_m=g.lane_width_m,
+        )
+
+
+def drive_by_truth(
+    route: Route, motion: Motion, table: np.ndarray, config: VehicleConfig
+) -> tuple[float, float]:
+    """Return acceleration and curvature of a driver who sees everything: IDM and pure pursuit.
+
+    Source: Coulter, "Implementation of the pure pursuit path tracking algorithm" (1992).
+    """
+    v, path, i = motion.speed_mps, route.path, route.index
+    reach = int(4 + 0.6 * v)
+    target = path[min(i + reach, len(path) - 1)]
+    dx, dy = target[0] - motion.x_m, target[1] - motion.y_m
+    c, s = math.cos(motion.yaw_rad), math.sin(motion.yaw_rad)
+    x, y = c * dx + s * dy, -s * dx + c * dy
+    curvature = 2.0 * y / max(x * x + y * y, 1.0)
+    look = np.interp(np.arange(40) * 1.5 + 1.4 + i, np.arange(len(path)), np.arange(len(path)))
+    steps = np.clip(look.round().astype(int), 0, len(path) - 1)
+    ahead = np.ascontiguousarray(path[steps])
+    gap, closing = nearest_gap(
+        ahead, 40, config.length_m, config.width_m, v, -1, table, np.zeros(6)
+    )
+    bend = np.abs(np.diff(path[i : i + 25, 2])).max(initial=1e-3)
+    wish = min(
+        0.9 * float(route.town.lanes.speed_mps[route.lane]), math.sqrt(2.2 / max(bend, 1e-3))
+    )
+    return float(idm_accel(v, wish, gap, closing)), curvature
