@@ -1,0 +1,116 @@
+"""Named ways to train. A recipe is a function, so that a run is repeated by its name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar, Final
+
+from training.losses import LossWeights
+from training.model import NetConfig
+from vehicle.contracts import wire
+from vehicle.contracts.wire import RefusedError, require
+
+
+class UnknownRecipeError(RefusedError):
+    """There is no recipe of that name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """Everything that decides the weights, beside the data and the start.
+
+    Args:
+        recipe: name of the function that made this.
+        kinds: road users to detect, in heat-map order.
+        steps, batch: optimiser steps of `batch` frames (over all workers together).
+        learning_rate: at its peak; cosine to 0.01 of it, after `warmup` steps from 0.
+        norm_until: batch statistics are learned in the first so many steps and then frozen, so
+            that both picture sizes see the same ones; 0 in a fine-tune (ota note, section 6).
+        mix: share of each dataset, in the order given on the command line; () is by size.
+        flip_ratio: share of frames mirrored left to right.
+        brightness: largest relative change of gain; noise_levels: largest sigma in grey levels.
+        checkpoint_every: steps between checkpoints.
+    """
+
+    SCHEMA: ClassVar[str] = "train/1"
+    recipe: str
+    steps: int
+    batch: int
+    learning_rate: float
+    warmup: int
+    norm_until: int
+    kinds: tuple[str, ...] = ("car", "pedestrian")
+    mix: tuple[float, ...] = ()
+    weight_decay: float = 0.01
+    clip_norm: float = 10.0
+    flip_ratio: float = 0.5
+    brightness: float = 0.2
+    noise_levels: float = 4.0
+    checkpoint_every: int = 200
+    seed: int = 0
+    net: NetConfig = field(default_factory=NetConfig)
+    weights: LossWeights = field(default_factory=LossWeights)
+
+    def __post_init__(self) -> None:
+        require(self.steps > 0 and self.batch > 0, f"recipe {self.recipe!r}: nothing to do")
+        require(self.learning_rate > 0, f"recipe {self.recipe!r}: learning_rate is not positive")
+        require(
+            all(m > 0 for m in self.mix), f"recipe {self.recipe!r}: a mix share is not positive"
+        )
+
+    @property
+    def digest(self) -> str:
+        """Return the sha256 of the canonical form."""
+        return wire.digest(wire.to_bytes(self))
+
+
+def base() -> TrainConfig:
+    """From nothing, on simulator frames by day: the network that ships in vehicle/base."""
+    return TrainConfig(
+        recipe="base", steps=9_000, batch=8, learning_rate=2e-3, warmup=200, norm_until=3_000
+    )
+
+
+def finetune(*, steps: int = 200, seed: int = 0) -> TrainConfig:
+    """From a parent bundle: mined frames first, frames to remember second, half and half."""
+    return TrainConfig(
+        recipe="finetune",
+        steps=steps,
+        seed=seed,
+        batch=12,
+        learning_rate=5e-4,
+        warmup=20,
+        norm_until=0,
+        mix=(0.5, 0.5),
+        checkpoint_every=50,
+    )
+
+
+def tiny() -> TrainConfig:
+    """A few steps of a few frames: shows that every part fits, learns next to nothing."""
+    return TrainConfig(
+        recipe="tiny",
+        steps=12,
+        batch=2,
+        learning_rate=1e-3,
+        warmup=2,
+        norm_until=6,
+        checkpoint_every=6,
+    )
+
+
+RECIPES: Final[dict[str, Callable[[], TrainConfig]]] = {
+    "base": base,
+    "finetune": finetune,
+    "tiny": tiny,
+}
+
+
+def recipe(name: str) -> TrainConfig:
+    """Return the configuration called `name`.
+
+    Raises:
+        UnknownRecipeError: names the ones there are.
+    """
+    if name not in RECIPES:
+        raise UnknownRecipeError(f"recipe {name!r} is unknown; there are: {', '.join(RECIPES)}")
+    return RECIPES[name]()

@@ -1,0 +1,91 @@
+"""The float weights of a network as plain arrays: what a fine-tune starts from."""
+
+import io
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from torch import nn
+
+from training.model import NetConfig, NetR
+from vehicle.config import RIG_R
+from vehicle.contracts import wire
+from vehicle.contracts.bundle import ModelBundle
+from vehicle.contracts.wire import RefusedError
+
+WEIGHTS: Final = "weights.npz"
+
+
+class ParentBundleError(RefusedError):
+    """A bundle cannot be trained further: no weights, tampered, or for other cameras."""
+
+
+def write_weights(path: Path, net: nn.Module) -> None:
+    """Write every learned number of a network, atomically."""
+    buffer = io.BytesIO()
+    state = {k: v.float().numpy() for k, v in net.state_dict().items() if v.is_floating_point()}
+    np.savez(buffer, **{k: np.ascontiguousarray(v) for k, v in sorted(state.items())})
+    wire.atomic_write(path, buffer.getvalue())
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of a weights file; no pickle is ever read."""
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def read_weights(folder: Path) -> tuple[ModelBundle, dict[str, np.ndarray]]:
+    """Return the manifest and the verified weights of a bundle folder.
+
+    Raises:
+        ParentBundleError: no bundle, no weights in it, other bytes than its manifest names, or
+            built for other cameras.
+    """
+    manifest, path = folder / "bundle.json", folder / WEIGHTS
+    if not manifest.is_file():
+        raise ParentBundleError(f"{folder} is not a bundle: it has no bundle.json")
+    bundle = wire.from_bytes(ModelBundle, manifest.read_bytes())
+    entry = next((f for f in bundle.files if f.name == WEIGHTS), None)
+    if entry is None or not path.is_file():
+        raise ParentBundleError(f"{folder} has no {WEIGHTS}: it cannot be trained further")
+    if wire.digest_file(path) != entry.sha256:
+        raise ParentBundleError(f"{path} is not the file its manifest names; fetch it again")
+    if bundle.rig.digest != RIG_R.digest:
+        raise ParentBundleError(f"{folder} is built for rig {bundle.rig.name!r}, expected 'R'")
+    return bundle, read_arrays(path)
+
+
+def network_of(kinds: tuple[str, ...], weights: dict[str, np.ndarray]) -> NetR:
+    """Return the network these weights belong to; its sizes are read off them.
+
+    Raises:
+        ParentBundleError: a weight is missing or has a shape that fits no network R.
+    """
+    try:
+        net = NetR(kinds, _config(weights))
+        state = {k: torch.from_numpy(v.copy()) for k, v in weights.items()}
+        missing, unexpected = net.load_state_dict(state, strict=False)
+    except (KeyError, RuntimeError) as error:
+        raise ParentBundleError(f"weights fit no network R: {error}") from error
+    lacking = [k for k in missing if not k.endswith("num_batches_tracked")]
+    if lacking or unexpected:
+        raise ParentBundleError(f"weights fit no network R: {(lacking or unexpected)[0]!r}")
+    return net
+
+
+def _config(weights: dict[str, np.ndarray]) -> NetConfig:
+    def width(name: str) -> int:
+        return int(weights[name].shape[0])
+
+    return NetConfig(
+        stem=width("backbone.stem.0.weight"),
+        quarter=width("backbone.quarter.0.0.weight"),
+        eighth=width("backbone.eighth.0.0.weight"),
+        sixteenth=width("backbone.sixteenth.0.0.weight"),
+        features=width("backbone.feature.weight"),
+        depth_bins=width("backbone.depth.weight"),
+        bev=width("encoder.enter.0.weight"),
+        bev_half=width("encoder.far.0.0.weight"),
+        head=width("heat.0.0.weight"),
+    )
