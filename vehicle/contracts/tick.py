@@ -1,9 +1,11 @@
 """Everything one pass of the loop produced."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from vehicle.contracts.clip import TriggerEvent
 from vehicle.contracts.ego import ControlCommand
+from vehicle.contracts.frame import Observation
 from vehicle.contracts.frame import Observation
 from vehicle.contracts.plan import Plan
 from vehicle.contracts.scene import Scene
@@ -42,3 +44,11 @@ class Record:
     observation: Observation
     tick: Tick | None
     cameras: tuple[str, ...] = ()
+
+
+class Sink(Protocol):
+    """Whoever is told of every tick (recorder, route writer)."""
+
+    def publish(self, obs: Observation, tick: Tick) -> None:
+        """Take one tick; must not wait for anyone."""
+        ...
