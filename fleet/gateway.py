@@ -117,7 +117,7 @@ class Door:
             Route("/v1/cars/{car}/clips/{clip_id}", self.landed, methods=["HEAD"]),
             Route("/v1/cars/{car}/clips/{clip_id}", self.commit, methods=["PUT"]),
             *(
-                Mount(f"/tuf/{part}", StaticFiles(directory=repository / part, check_dir=False))
+                Mount(f"/tuf/{part}", SignedFiles(directory=repository / part, check_dir=False))
                 for part in ("metadata", "targets")
             ),
         ]
@@ -182,6 +182,13 @@ class Door:
             f"car {car!r} sent {'an unknown' if token else 'no'} token; enrol it: "
             f"roadloop fleet enrol {car}"
         )
+
+
+class SignedFiles(StaticFiles):
+    """The repository's files as they are; before the first release there are none."""
+
+    async def check_config(self) -> None:
+        """Take a folder that is not there yet for an empty one: its files are 404."""
 
 
 def make_app(home: Home, limits: Limits | None = None) -> Starlette:

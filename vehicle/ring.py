@@ -125,7 +125,7 @@ class Ring:
         except FileNotFoundError as error:
             raise RingError(f"ring {name!r} is gone; its owner has closed it") from error
         fixed = layout.first_slot
-        self._words = np.frombuffer(self._memory.buf[:fixed], dtype=np.int64)
+        self._words = np.frombuffer(self._buffer[:fixed], dtype=np.int64)
         self._slots = [self._views(fixed + i * layout.slot_bytes) for i in range(slots)]
         wanted = (MAGIC, slots, telemetry_bytes, layout.rig_mark)
         if self._owner:
@@ -134,6 +134,13 @@ class Ring:
             found = tuple(self._words[:4].tolist())
             self.close()
             raise RingError(f"ring {name!r} is laid out as {found}, expected {wanted}")
+
+    @property
+    def _buffer(self) -> memoryview:
+        buffer = self._memory.buf
+        if buffer is None:
+            raise RingError("the ring is closed")
+        return buffer
 
     @property
     def name(self) -> str:
@@ -293,7 +300,7 @@ class Ring:
 
     def _views(self, start: int) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         """Return the words, the telemetry bytes and the pictures of the slot at `start`."""
-        buffer, at = self._memory.buf, start + SLOT_WORDS * 8
+        buffer, at = self._buffer, start + SLOT_WORDS * 8
         words = np.frombuffer(buffer[start:at], dtype=np.int64)
         text = np.frombuffer(buffer[at : at + self._layout.telemetry_bytes], dtype=np.uint8)
         at += self._layout.telemetry_bytes

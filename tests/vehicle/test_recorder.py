@@ -130,7 +130,7 @@ def test_event_at_the_end_of_the_drive_is_flushed_with_the_post_roll_there_is():
 
 
 def test_events_without_end_are_cut_into_clips_of_bounded_length():
-    clips = cut({i: ("brake",) for i in range(10, 200)}, 220, max_clip_s=3.0)
+    clips = cut(dict.fromkeys(range(10, 200), ("brake",)), 220, max_clip_s=3.0)
     assert max(len(frames) for frames, _ in clips) <= 31
     kept = [f for frames, _ in clips for f in frames]
     assert kept == sorted(set(kept))
