@@ -304,7 +304,13 @@ def _connect() -> duckdb.DuckDBPyConnection:
                 f"the DuckDB extension {name} is not installed: pip install 'roadloop[datalake]'"
             )
         folder = Path(spec.origin).parent / "extensions" / f"v{duckdb.__version__}"
-        connection.execute(f"LOAD {_quoted(folder / f'{name}.duckdb_extension')}")
+        try:
+            connection.execute(f"LOAD {_quoted(folder / f'{name}.duckdb_extension')}")
+        except duckdb.Error as error:
+            raise LakeUnreadableError(
+                f"the DuckDB extension {name} does not load into DuckDB {duckdb.__version__}: "
+                f"{_first_line(error)}; install the versions that pyproject.toml pins"
+            ) from error
     return connection
 
 

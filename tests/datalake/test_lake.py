@@ -1,0 +1,135 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from lake_parts import FRAMES, land, rows
+
+from datalake.ingest import ingest
+from datalake.lake import (
+    Lake,
+    LakeUnreadableError,
+    QueryError,
+    ReadOnlyQueryError,
+    UnknownSnapshotError,
+)
+from datalake.tables import EVENTS, PINS, SQL_TYPES, TABLES
+from vehicle.contracts.home import Home
+
+
+def pin(name: str) -> pa.Table:
+    return PINS.rows([{"name": name, "snapshot": 1}])
+
+
+def test_an_empty_home_answers_as_an_empty_lake_and_stays_empty(home: Home) -> None:
+    assert rows(home, "SELECT count(*) AS n FROM clips JOIN ticks USING (clip_id)") == [{"n": 0}]
+    with Lake(home) as lake:
+        assert (lake.snapshot(), lake.exists) == (0, False)
+    assert not home.root.exists()
+
+
+def test_a_lake_that_comes_into_being_is_seen_by_a_reader_that_was_there_before(home: Home) -> None:
+    with Lake(home) as reader:
+        assert reader.sql("FROM clips").num_rows == 0
+        land(home)
+        ingest(home)
+        assert reader.sql("FROM clips").num_rows == 1
+
+
+def test_every_table_has_only_types_that_never_need_changing(home: Home) -> None:
+    land(home)
+    ingest(home)
+    for table in TABLES.values():
+        described = rows(home, f"DESCRIBE {table.name}")
+        assert [(r["column_name"], r["column_type"]) for r in described] == [
+            (c.name, SQL_TYPES[c.kind]) for c in table.columns
+        ]
+        assert all(c.about for c in table.columns)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "INSERT INTO pins VALUES ('x', 1, '', '', 1, 1)",
+        "DELETE FROM clips",
+        "UPDATE clips SET car_id = 'x'",
+        "DROP TABLE clips",
+        "CREATE TABLE t (a BIGINT)",
+        "ALTER TABLE clips ADD COLUMN x BIGINT",
+        "COPY clips TO 'stolen.csv'",
+        "ATTACH 'other.db'",
+        "CALL ducklake_cleanup_old_files('lake', cleanup_all => true)",
+        "FROM ducklake_delete_orphaned_files('lake', cleanup_all => true)",
+        "FROM ducklake_expire_snapshots('lake', versions => [1])",
+        "FROM sqlite_query('__ducklake_metadata_lake', 'DELETE FROM ducklake_snapshot')",
+        "SET memory_limit = '1GB'",
+        "SELECT 1; DROP TABLE clips",
+        "BEGIN",
+    ],
+)
+def test_a_question_cannot_write(home: Home, query: str) -> None:
+    land(home)
+    ingest(home)
+    with Lake(home) as lake:
+        before = lake.snapshot()
+        with pytest.raises(ReadOnlyQueryError):
+            lake.sql(query)
+        assert lake.snapshot() == before
+        assert lake.sql("FROM ticks").num_rows == FRAMES
+    assert not Path("stolen.csv").exists()
+
+
+def test_a_question_cannot_read_files_outside_the_lake(home: Home) -> None:
+    land(home)
+    ingest(home)
+    with Lake(home) as lake, pytest.raises(QueryError, match="Cannot access file"):
+        lake.sql("FROM read_text('/etc/hostname')")
+
+
+@pytest.mark.parametrize("query", ["SELEC 1", "SELECT nothing FROM clips", "FROM nowhere"])
+def test_a_wrong_question_is_answered_with_the_tables_there_are(home: Home, query: str) -> None:
+    with Lake(home) as lake, pytest.raises(QueryError, match="known tables: clips, ticks, tracks"):
+        lake.sql(query)
+
+
+def test_an_older_snapshot_is_read_as_it_was(home: Home) -> None:
+    land(home, seed=1)
+    first = ingest(home).snapshot
+    land(home, seed=2)
+    ingest(home)
+    with Lake(home) as lake, lake.at(first) as past:
+        assert past.sql("FROM clips").num_rows == 1
+        assert lake.sql("FROM clips").num_rows == 2
+        assert past.snapshot() == first
+        assert past.sql("SELECT random() AS r").equals(past.sql("SELECT random() AS r"))
+        with pytest.raises(UnknownSnapshotError, match="newest"):
+            lake.at(99)
+
+
+def test_rows_are_refused_when_a_column_is_unknown() -> None:
+    with pytest.raises(KeyError, match="events has no column 'clip'"):
+        EVENTS.rows([{"clip": "x"}])
+
+
+def test_a_damaged_catalog_is_named(home: Home) -> None:
+    home.lake.mkdir(parents=True)
+    (home.lake / "catalog.sqlite").write_bytes(b"not a catalog" * 100)
+    with Lake(home) as lake, pytest.raises(LakeUnreadableError, match="ingest the landing zone"):
+        lake.sql("FROM clips")
+
+
+def test_a_column_added_later_is_added_to_an_old_lake(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from datalake import lake as module
+    from datalake.tables import Table
+
+    older = Table("pins", PINS.row, PINS.columns[:3])
+    monkeypatch.setitem(module.TABLES, "pins", older)
+    with Lake(home) as lake:
+        lake.append("pins", older.rows([{"name": "a", "snapshot": 1, "digest": "d"}]))
+    monkeypatch.undo()
+    with Lake(home) as lake:
+        lake.append("pins", pin("b"))
+        names = lake.sql("SELECT name, query, clips FROM pins ORDER BY name").to_pylist()
+    assert [r["name"] for r in names] == ["a", "b"]
+    assert names[0]["query"] is None
