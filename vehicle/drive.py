@@ -29,7 +29,7 @@ class Drive:
         config = config or VehicleConfig()
         self.car_id, self.route_id, self._budget, self._sinks = car_id, route_id, budget, sinks
         self.sight = Sight.open(bundle, rig, adapt, config)
-        self.parts = {"perception": self.sight.state, "tracker": self.sight.state}
+        self.parts = {"perception": self.sight.state, "tracker": self.sight.tracking}
         self._planner = Planner(config)
         self._previous: Plan | None = None
         self._controller, self._envelope = Controller(config), Envelope(config)
@@ -63,6 +63,7 @@ class Drive:
         budget, ego = self._budget, obs.ego
         state = "drives" if ego is not None else f"no ego motion in frame {obs.frame.frame_id}"
         self.parts |= dict.fromkeys(("planner", "controller", "safety"), state)
+        self.parts["tracker"] = self.sight.tracking
         if ego is None:
             self._previous = None
             return None, None

@@ -60,7 +60,8 @@ class Sight:
         return cls(Perception(bundle, rig, adapt=adapt, config=config), rig)
 
     def __init__(self, perception: Sees | None, rig: Rig | None, lack: str = "absent") -> None:
-        self.state = "drives" if perception is not None else lack
+        self.state = self.tracking = "drives" if perception is not None else lack
+        self._ages: dict[int, int] = {}
         self._perception = perception
         self._mender = FrameMender(rig) if rig is not None and rig.cameras else None
         self._tracker = Tracker()
@@ -89,9 +90,9 @@ class Sight:
             self._perception.close()
 
     def see(self, obs: Observation, budget: Budget) -> Scene | None:
-        """Return the scene of this tick; None without perception."""
+        """Return the scene of this tick: seen, predicted, or the log's own; None without any."""
         if self._perception is None or self._mender is None:
-            return None
+            return None if obs.traffic is None else self._from_log(obs, obs.traffic, budget)
         frame, faults = self._mender.mend(obs.frame)
         found: Detections | None = None
         outcome: Outcome = "partial" if faults else "fresh"
@@ -108,6 +109,23 @@ class Sight:
         scene = self._scene(obs, found)
         budget.mark("track")
         return scene
+
+    def _from_log(self, obs: Observation, traffic: Scene, budget: Budget) -> Scene:
+        """Return the log's own road users: tracks as they are, mere detections tracked here."""
+        tracks = traffic.tracks
+        if (tracks["track_id"] == 0).any():
+            tracks = self._tracker.update(tracks, obs.ego, obs.frame.mono_ns)
+            self.tracking = "drives on the log's road users"
+        else:
+            ages = {int(i): self._ages.get(int(i), -1) + 1 for i in tracks["track_id"]}
+            self._ages = ages
+            tracks = tracks.copy()
+            tracks["age_ticks"] = np.maximum(tracks["age_ticks"], list(ages.values()))
+            self.tracking = "the log's own tracks"
+        budget.mark("track")
+        return replace(
+            traffic, frame_id=obs.frame.frame_id, mono_ns=obs.frame.mono_ns, tracks=tracks
+        )
 
     def _note(self, outcome: Outcome, detail: str, mono_ns: int) -> None:
         self._ladder = step(self._ladder, outcome, mono_ns)

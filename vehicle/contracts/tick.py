@@ -6,7 +6,6 @@ from typing import Protocol
 from vehicle.contracts.clip import TriggerEvent
 from vehicle.contracts.ego import ControlCommand
 from vehicle.contracts.frame import Observation
-from vehicle.contracts.frame import Observation
 from vehicle.contracts.plan import Plan
 from vehicle.contracts.scene import Scene
 from vehicle.contracts.telemetry import DeadlineMiss, StageTiming
