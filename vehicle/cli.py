@@ -50,3 +50,137 @@ def uplink(
             print(f"left: {clip.clip_id[:12]}: {clip.reason}")
     if refused(report):
         raise typer.Exit(1)
+
+
+def import_(
+    kind: Annotated[
+        str, typer.Argument(help="comma2k19, boreas, kitti, nuscenes or video; see below.")
+    ],
+    path: Annotated[Path, typer.Argument(help="The log: a folder, or a file for video.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The route file to write, *.mcap.")],
+    hfov_deg: Annotated[
+        float | None,
+        typer.Option(help="Horizontal field of view of a plain video, degrees; video needs it."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Turn somebody else's drive log into a route file that replays through the car's own loop.
+
+    \b
+    KIND and what PATH holds:
+      comma2k19  a segment folder: processed_log/CAN/speed/{t,value} and
+                 global_pose/{frame_times,frame_positions,frame_orientations};
+                 processed_log/{IMU,GNSS} and video.hevc where present
+      boreas     a folder with camera_poses.csv or lidar_poses.csv
+      kitti      an odometry sequence: image_l/ and image_r/ (or image_2/ and
+                 image_3/, or image_0/ and image_1/), calib.txt;
+                 poses.txt and times.txt where known
+      nuscenes   a scene folder: tracks.parquet, map.parquet, meta.json
+      video      one file that FFmpeg reads, with --hfov-deg
+
+    Where the path the driver took is known it becomes the route's guidance. Nothing is written
+    unless the whole log reads. docs/how-to/get-real-logs.md says where such logs come from.
+    """
+    import json
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from vehicle.contracts import wire
+    from vehicle.importers.kinds import import_log
+
+    console = Console(stderr=True)
+    quiet = as_json or not console.is_terminal
+    with Progress(console=console, transient=True, disable=quiet) as bar:
+        task = bar.add_task(f"import {kind}", total=None)
+        report = import_log(
+            kind,
+            path,
+            out,
+            hfov_deg=hfov_deg,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    if as_json:
+        print(json.dumps(wire.to_plain(report)))
+    else:
+        cameras = ", ".join(report.cameras) or "none"
+        print(
+            f"{report.route}: {report.ticks:,} ticks, {report.seconds:.1f} s at "
+            f"{report.rate_hz:g} Hz, cameras: {cameras}, {report.size_bytes:,} bytes"
+        )
+
+
+@app.command()
+def install(
+    car: Annotated[str, typer.Argument(help="Name of the car, as enrolled.")],
+    gateway: Annotated[
+        str, typer.Option(help="Address of `roadloop fleet serve`.")
+    ] = "http://127.0.0.1:8787",
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Root the car shall trust, from `roadloop fleet keys --root-out`; once."),
+    ] = None,
+    rig: Annotated[
+        str, typer.Option(help="Rig digest of the car; default: the shipped network's cameras.")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Install the newest signed release into a car, or say why not (exit code 1).
+
+    Signatures, freshness, release counter, cameras, every file's digest and the golden vectors are
+    checked before one atomic write makes the new network the one that drives. Whatever fails, the
+    network that drives now stays.
+    """
+    import json
+
+    from vehicle.config import RIG_R
+    from vehicle.contracts import wire
+    from vehicle.contracts.home import Home
+    from vehicle.installer import Installer, pin_root, pinned_root
+
+    folder = Home.here().car(car)
+    if root is not None:
+        pin_root(folder, root.read_bytes())
+    installer = Installer(
+        car_folder=folder, rig_digest=rig or RIG_R.digest, trusted_root=pinned_root(folder)
+    )
+    result = installer.update(gateway)
+    if as_json:
+        print(json.dumps({**wire.to_plain(result), "folder": str(result.folder)}))
+    elif result.release is None:
+        print(f"{car}: nothing is released; it drives {result.folder}")
+    else:
+        tag, counter = result.release.bundle, result.release.release_counter
+        done = "installed" if result.status == "installed" else "has the newest already:"
+        print(f"{car} {done} {tag} (release {counter}), {result.folder}")
+
+
+@app.command()
+def status(
+    car: Annotated[str, typer.Argument(help="Name of the car.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show which network a car drives with, and what its installer did last."""
+    import json
+
+    from vehicle import bundles
+    from vehicle.clock import SystemClock
+    from vehicle.contracts import wire
+    from vehicle.contracts.home import Home
+    from vehicle.slots import InstallLog, Slots
+
+    folder = Home.here().car(car)
+    active = Slots(folder / "slots", bundles.base_folder()).active()
+    last = list(InstallLog(folder / "install.jsonl", SystemClock()).lines())[-5:]
+    if as_json:
+        shown = {**wire.to_plain(active), "folder": str(active.folder), "log": last}
+        print(json.dumps(shown))
+        return
+    release = active.release
+    tag = f"{release.bundle} (release {release.release_counter})" if release else "the base bundle"
+    print(f"{car} drives {tag}: {active.folder}")
+    if active.reason:
+        print(f"not what was committed: {active.reason}")
+    for line in last:
+        facts = ", ".join(f"{k} {v}" for k, v in line.items() if k not in ("utc_ns", "event"))
+        print(f"  {line['event']}: {facts}")
