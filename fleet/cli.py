@@ -101,6 +101,147 @@ def status(as_json: JsonOption = False) -> None:
     Console().print(table)
 
 
+@app.command()
+def keys(
+    rotate: Annotated[
+        str, typer.Option(help="Give this role new keys: root, targets, snapshot or timestamp.")
+    ] = "",
+    renew: Annotated[
+        bool, typer.Option(help="Sign everything anew, so that nothing expires soon.")
+    ] = False,
+    root_out: Annotated[
+        Path | None, typer.Option(help="Write the root here: what a car is given to trust.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the signing keys once, then show, rotate or renew them.
+
+    Private keys stay in ROADLOOP_HOME/fleet/keys, readable by you alone. Cars trust the root they
+    were given and whatever its keys sign after it. A car refuses to install when the timestamp is
+    older than a week: run --renew on an idle fleet.
+    """
+    from fleet.sign import POLICY, Repository
+    from vehicle.contracts import wire
+    from vehicle.contracts.home import Home
+
+    repository = Repository(Home.here())
+    if not repository.exists:
+        repository.create()
+    if rotate:
+        repository.rotate(rotate)
+    if renew:
+        repository.renew()
+    if root_out is not None:
+        wire.atomic_write(root_out.absolute(), repository.root_bytes())
+    ids, ends = repository.key_ids(), repository.expiries()
+    rows = {
+        role: {
+            "threshold": policy.threshold,
+            "keys": [keyid[:12] for keyid in ids[role]],
+            "expires": ends[role].isoformat(),
+        }
+        for role, policy in POLICY.items()
+    }
+    if as_json:
+        print(json.dumps({"repository": str(repository.folder), "roles": rows}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("role", "must sign", "keys", "good until", title=str(repository.folder))
+    for role, policy in POLICY.items():
+        table.add_row(
+            role,
+            f"{policy.threshold} of {policy.keys}",
+            " ".join(keyid[:12] for keyid in ids[role]),
+            f"{ends[role]:%Y-%m-%d %H:%M} UTC",
+        )
+    Console().print(table)
+
+
+@app.command()
+def publish(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder, from `roadloop training export`.")],
+    report: Annotated[
+        list[Path], typer.Option(help="Evaluation report of this bundle; may be repeated.")
+    ],
+    before: Annotated[
+        list[Path] | None,
+        typer.Option(help="Report of what the cars run now, on the same data; may be repeated."),
+    ] = None,
+    must_rise: Annotated[
+        list[str] | None,
+        typer.Option(help="Metric this release must improve, e.g. 'recall/car/*'."),
+    ] = None,
+    rules: Annotated[
+        Path | None, typer.Option(help="TOML file of gate rules; default: no share falls by 0.03.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a bundle before the release gate and, if it passes, sign it for the cars.
+
+    The gate reads reports and the bundle's manifest, runs its golden vectors, and refuses with all
+    the reasons at once. Exit code 1: refused.
+    """
+    from dataclasses import replace
+
+    from fleet.release import GateRules, MustRise, gate, read_report
+    from fleet.sign import Repository
+    from vehicle import bundles
+    from vehicle.contracts import wire
+    from vehicle.contracts.home import Home
+
+    repository = Repository(Home.here())
+    released = repository.releases()
+    base = bundles.base_folder()
+    running = released[-1].bundle_digest if released else ""
+    if not running and (base / bundles.MANIFEST).is_file():
+        running = bundles.digest_of(base)
+    asked = GateRules.from_toml(rules) if rules else GateRules()
+    more = tuple(MustRise(metric=name) for name in must_rise or [])
+    release = gate(
+        bundle,
+        [read_report(path) for path in report],
+        [read_report(path) for path in before or []],
+        release_counter=repository.next_counter(),
+        rules=replace(asked, rise=asked.rise + more),
+        running_digest=running or None,
+    )
+    archive = repository.publish(bundle, release)
+    if as_json:
+        print(json.dumps({"release": wire.to_plain(release), "archive": str(archive)}))
+    else:
+        size = release.archive.size_bytes
+        print(f"release {release.release_counter}: {release.bundle}, {size:,} bytes, {archive}")
+
+
+@app.command()
+def releases(as_json: JsonOption = False) -> None:
+    """Show what was released, oldest first; cars install the last one that fits their cameras."""
+    from fleet.sign import Repository
+    from vehicle.contracts import wire
+    from vehicle.contracts.home import Home
+
+    found = Repository(Home.here()).releases()
+    if as_json:
+        print(json.dumps({"releases": wire.to_plain(found)}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("release", "bundle", "bundle digest", "rig", "bytes", "reports")
+    for release in found:
+        table.add_row(
+            str(release.release_counter),
+            release.bundle,
+            release.bundle_digest[:12],
+            release.rig_digest[:12],
+            f"{release.archive.size_bytes:,}",
+            str(len(release.report_digests)),
+        )
+    Console().print(table)
+
+
 def _rig_digest(rig: str) -> str:
     """Return the digest that `rig` is, or that of the cameras in the file it names."""
     from importlib.resources import files

@@ -151,7 +151,8 @@ def gate(
         previous: what the network on the cars scored, on the same data.
         release_counter: of the new release, from `Repository.next_counter`.
         rules: what is asked.
-        running_digest: digest of the bundle on the cars; when given, `previous` must be about it.
+        running_digest: digest of the bundle on the cars; when given, `previous` must be about
+            it and must not be empty.
         self_test: raises RefusedError when the golden answers do not come.
     Raises:
         ReleaseRefusedError: with every reason.
@@ -194,6 +195,8 @@ def _subject_reasons(
                 f"report {report.kind!r} is about {report.subject} ({report.subject_digest[:12]}), "
                 f"not about this bundle ({digest[:12]})"
             )
+    if running_digest is not None and not previous:
+        reasons.append(f"no report of what the cars run now ({running_digest[:12]}) to compare to")
     for report in previous:
         wrong = report.subject_digest == digest
         if running_digest is not None:

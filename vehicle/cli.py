@@ -118,7 +118,11 @@ def install(
     ] = "http://127.0.0.1:8787",
     root: Annotated[
         Path | None,
-        typer.Option(help="Root the car shall trust, from `roadloop fleet keys --root-out`; once."),
+        typer.Option(
+            help="Root the car shall trust, from `roadloop fleet keys --root-out`; once.",
+            exists=True,
+            dir_okay=False,
+        ),
     ] = None,
     rig: Annotated[
         str, typer.Option(help="Rig digest of the car; default: the shipped network's cameras.")

@@ -124,7 +124,10 @@ def pinned_root(car_folder: Path) -> bytes:
     """
     path = car_folder / "trust" / "root.json"
     if not path.is_file():
-        raise TrustRootError(f"{path} is missing: enrol the car with the fleet's root")
+        raise TrustRootError(
+            f"{path} is missing: give the car its fleet's root once, with `roadloop vehicle "
+            "install CAR --root FILE` (FILE from `roadloop fleet keys --root-out FILE`)"
+        )
     return path.read_bytes()
 
 

@@ -97,6 +97,11 @@ def test_report_before_must_be_about_what_the_cars_run(
     assert "expected bbbbbbbbbbbb" in reason
 
 
+def test_running_network_without_a_report_is_refused(bundle: Path, after: EvalReport) -> None:
+    (reason,) = reasons_of(bundle, [after], [], running_digest=OLD, rules=GateRules())
+    assert "no report of what the cars run now" in reason
+
+
 def test_other_data_before_and_after_is_refused(
     bundle: Path, before: EvalReport, after: EvalReport
 ) -> None:

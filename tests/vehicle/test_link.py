@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import uvicorn
 from fakes_fleet import Fleet, FolderLink
+from fakes_gateway import gateway
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, SlowRetrievalError
 
-from fleet.gateway import make_app
 from vehicle import bundles
 from vehicle.clock import SystemClock
 from vehicle.contracts.home import Home
@@ -21,22 +20,6 @@ from vehicle.installer import GatewayDownError, SlowGatewayError, TamperedReleas
 from vehicle.link import HttpLink, download
 
 Handler = Callable[[http.server.BaseHTTPRequestHandler], None]
-
-
-@contextmanager
-def gateway(home: Home) -> Iterator[str]:
-    """Run the fleet's own door on a free port of this machine."""
-    config = uvicorn.Config(make_app(home), port=0, log_level="error", lifespan="off")
-    server = uvicorn.Server(config)
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        thread = threading.Thread(target=server.run, args=([door],), daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{door.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join(5)
 
 
 @contextmanager
