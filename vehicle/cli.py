@@ -52,6 +52,62 @@ def uplink(
         raise typer.Exit(1)
 
 
+def replay(
+    route: Annotated[Path, typer.Argument(help="A route file or clip, *.mcap.")],
+    speed: Annotated[
+        str, typer.Option(help="max, or a factor of real time: 1.0 drives as the car would.")
+    ] = "max",
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="Network to see with; default: what --car drives with, else the base."),
+    ] = None,
+    car: Annotated[
+        str, typer.Option(help="Whose drive this is; default: what the route says.")
+    ] = "",
+    adapt: Annotated[
+        bool, typer.Option("--adapt/--strict", help="See through other cameras, or refuse them.")
+    ] = True,
+    record_clips: Annotated[
+        bool, typer.Option("--record-clips", help="Events become clips in the car's outbox.")
+    ] = False,
+    picture: Annotated[
+        Path | None, typer.Option(help="Write what was seen and planned at --frame, *.png.")
+    ] = None,
+    frame: Annotated[int, typer.Option(help="Which frame --picture shows, from 0.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Run a route file through the same loop as the car's.
+
+    At speed max nothing waits and nothing is cut off: the same route gives the same plan digest on
+    every run. At a factor like 1.0 frames come on schedule and late inference is cancelled, as on
+    the road. A route without cameras, guidance or ego motion drives the parts it can and says
+    which.
+    """
+    import json
+
+    from vehicle.contracts import wire
+    from vehicle.replay_verb import ReplayRequest, lines, run
+
+    report, health = run(
+        ReplayRequest(
+            route=route,
+            speed=speed,
+            bundle=bundle,
+            car=car,
+            adapt=adapt,
+            record_clips=record_clips,
+            picture=picture,
+            picture_frame=frame,
+            quiet=as_json,
+        )
+    )
+    if as_json:
+        recorder = None if health is None else wire.to_plain(health)
+        print(json.dumps({**wire.to_plain(report), "recorder": recorder}))
+    else:
+        print("\n".join(lines(report, health)))
+
+
 def import_(
     kind: Annotated[
         str, typer.Argument(help="comma2k19, boreas, kitti, nuscenes or video; see below.")

@@ -1,0 +1,189 @@
+"""What `roadloop replay` does: choose the network, attach the recorder, show what happened."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from vehicle import bundles
+from vehicle.contracts.campaign import DEFAULT_CAMPAIGN
+from vehicle.contracts.frame import Observation
+from vehicle.contracts.home import Home
+from vehicle.contracts.telemetry import Health
+from vehicle.contracts.tick import Tick
+from vehicle.contracts.wire import RefusedError
+from vehicle.recorder import Recorder
+from vehicle.replay import ReplayReport, ReplaySpeedError, Speed, replay
+from vehicle.slots import Slots
+from vehicle.sources import RouteSource
+
+STAGES: Final = ("preprocess", "inference", "track", "plan", "control", "trigger", "publish")
+
+
+class NoCarError(RefusedError):
+    """Clips were asked for, and nobody says whose they are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayRequest:
+    """The options of the command, as typed."""
+
+    route: Path
+    speed: str = "max"
+    bundle: Path | None = None
+    car: str = ""
+    adapt: bool = True
+    record_clips: bool = False
+    picture: Path | None = None
+    picture_frame: int = 0
+    quiet: bool = False
+
+
+def parse_speed(text: str) -> Speed:
+    """Return "max" or the factor.
+
+    Raises:
+        ReplaySpeedError: neither.
+    """
+    if text == "max":
+        return "max"
+    try:
+        return float(text)
+    except ValueError:
+        raise ReplaySpeedError(f"speed is {text!r}, expected max or a factor like 1.0") from None
+
+
+def run(request: ReplayRequest) -> tuple[ReplayReport, Health | None]:
+    """Replay as asked; return the report and, where clips were recorded, the recorder's health.
+
+    Raises:
+        NoCarError, PictureFrameError, and all errors of `replay` and Recorder.
+    """
+    speed = parse_speed(request.speed)
+    source = RouteSource(request.route)
+    car = request.car or source.metadata.get("car_id", "")
+    bundle = request.bundle or _network_of(request.car)
+    with ExitStack() as stack:
+        recorder = None
+        if request.record_clips:
+            recorder = stack.enter_context(_recorder(source, car, bundle, lossless=speed == "max"))
+        bar = stack.enter_context(
+            Progress(
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.completed} ticks"),
+                TimeElapsedColumn(),
+                transient=True,
+                disable=request.quiet,
+            )
+        )
+        task = bar.add_task(f"replay {request.route.name}", total=_ticks(source.metadata))
+        artist = _Artist(request, source)
+
+        def told(obs: Observation, tick: Tick) -> None:
+            bar.advance(task)
+            artist.see(obs, tick)
+
+        report = replay(
+            request.route,
+            bundle=bundle,
+            speed=speed,
+            sinks=() if recorder is None else (recorder,),
+            adapt=request.adapt,
+            on_tick=told,
+        )
+        health = None if recorder is None else recorder.close()
+    artist.finish()
+    return report, health
+
+
+class PictureFrameError(RefusedError):
+    """The route has no such frame to draw, or no camera to draw it from."""
+
+
+class _Artist:
+    """Draws one frame when it comes by."""
+
+    def __init__(self, request: ReplayRequest, source: RouteSource) -> None:
+        self._out, self._frame, self._rig = request.picture, request.picture_frame, source.rig
+        self._done = self._out is None
+
+    def see(self, obs: Observation, tick: Tick) -> None:
+        if self._out is None or self._done or tick.frame_id != self._frame:
+            return
+        from vehicle import picture
+
+        picture.save(self._out, obs, tick, self._rig)
+        self._done = True
+
+    def finish(self) -> None:
+        if not self._done:
+            raise PictureFrameError(f"no frame {self._frame} in the route: --frame counts from 0")
+
+
+def _network_of(car: str) -> Path:
+    """Return the network a named car drives with, the shipped one for nobody's."""
+    base = bundles.base_folder()
+    if not car:
+        return base
+    return Path(Slots(Home.here().car(car) / "slots", base).active().folder)
+
+
+def _recorder(source: RouteSource, car: str, bundle: Path, *, lossless: bool) -> Recorder:
+    about = source.metadata
+    if not car:
+        raise NoCarError("the route does not say which car it is of: name one with --car")
+    has_eyes = source.rig is not None and bool(source.rig.cameras)
+    tags = {k.removeprefix("tag."): v for k, v in about.items() if k.startswith("tag.")}
+    return Recorder(
+        outbox=Home.here().car(car) / "outbox",
+        rig=source.rig,
+        rate_hz=source.rate_hz,
+        car_id=car,
+        route_id=about.get("route_id", ""),
+        model=bundles.load(bundle).tag if has_eyes else "none",
+        jurisdiction=about.get("jurisdiction", "ZZ"),
+        tags={"source": about.get("source", ""), **tags},
+        lossless=lossless,
+        campaign=DEFAULT_CAMPAIGN,
+    )
+
+
+def _ticks(about: Mapping[str, str]) -> int | None:
+    text = about.get("ticks", "")
+    return int(text) if text.isdigit() else None
+
+
+def lines(report: ReplayReport, health: Health | None) -> list[str]:
+    """Return the report as a person reads it."""
+
+    def counts(of: Mapping[str, int]) -> str:
+        return ", ".join(f"{name} {n:,}" for name, n in of.items() if n) or "none"
+
+    out = [
+        f"{report.route}: {report.ticks:,} ticks, {report.planned:,} planned, "
+        f"{report.seconds:.1f} s ({report.real_time_ratio:.1f} x real time)",
+        f"plan digest   {report.plan_digest or 'no plan was made'}",
+        f"rungs         {counts(report.rungs)}",
+        f"events        {counts(report.triggers)}",
+        f"limited by    {counts(report.limited_by)}",
+    ]
+    for part, state in report.parts.items():
+        out.append(f"{part:13} {state}")
+    if report.fault:
+        out.append(f"perception    {counts(report.health)}; last fault: {report.fault}")
+    out.append(f"{'stage, us':13} {'p50':>8} {'p99':>8} {'max':>8}")
+    for stage in (*STAGES, "tick"):
+        took = report.timing_us.get(stage)
+        if took:
+            cells = (f"{took[p]:8.0f}" if p in took else f"{'-':>8}" for p in ("p50", "p99", "max"))
+            out.append(f"{stage:13} {' '.join(cells)}")
+    if report.speed != "max":
+        out.append(f"late          {report.missed} ticks missed, {report.cancelled} cancelled")
+    if health is not None:
+        out.append(f"recorder      {counts(health.counters)} {health.detail}".rstrip())
+    return out
