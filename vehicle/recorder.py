@@ -5,10 +5,12 @@ the ring, keeps the seconds before now, and when a trigger fires writes those, w
 then the manifest. Whatever happens to it, the loop only sees a counter.
 """
 
+import contextlib
 import json
-import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -28,7 +30,7 @@ from vehicle.telemetry_pb import decode_telemetry, encode_telemetry
 
 READER: Final = 0
 RING_S: Final = 2.0
-RING_BYTES: Final = 256 << 20
+RING_BYTES: Final = 48 << 20  # a container's /dev/shm often has 64 MiB
 BACKLOG_BYTES: Final = 256 << 20
 START_S: Final = 60.0
 CLOSE_S: Final = 120.0
@@ -45,6 +47,7 @@ class RecorderSettings:
 
     SCHEMA: ClassVar[str] = "recorder/1"
     outbox: str
+    parent: int
     ring: str
     slots: int
     telemetry_bytes: int
@@ -105,6 +108,7 @@ class Recorder:
         self._ring = Ring(rig, slots=max(4, wanted))
         settings = RecorderSettings(
             outbox=str(Path(outbox).absolute()),
+            parent=os.getpid(),
             ring=self._ring.name,
             slots=self._ring.slots,
             telemetry_bytes=self._ring.telemetry_bytes,
@@ -117,16 +121,20 @@ class Recorder:
             campaign=campaign,
             tags=dict(tags or {}),
         )
-        context = multiprocessing.get_context("spawn")
-        self._process = context.Process(
-            target=record, args=(wire.to_bytes(settings),), name="recorder", daemon=True
+        # Not multiprocessing: its spawn imports the caller's main module a second time.
+        single = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        path = os.pathsep.join(p for p in sys.path if p)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "vehicle.recorder"],
+            stdin=subprocess.PIPE,
+            env={**os.environ, **single, "PYTHONPATH": path},
         )
-        self._start()
+        self._start(wire.to_bytes(settings))
 
     @property
     def pid(self) -> int:
         """Return the process id of the recorder."""
-        return int(self._process.pid or 0)
+        return self._process.pid
 
     @property
     def health(self) -> Health:
@@ -184,11 +192,12 @@ class Recorder:
         if not self._open:
             return self.health
         self._ring.end()
-        self._process.join(CLOSE_S)
-        if self._process.is_alive():
+        try:
+            self._process.wait(CLOSE_S)
+        except subprocess.TimeoutExpired:
             self._fail(f"recorder did not finish in {CLOSE_S:.0f} s and was killed")
             self._process.kill()
-            self._process.join()
+            self._process.wait()
         self._alive()
         self._last, self._lost = self._note(), self._ring.lost_by(READER)
         self._open = False
@@ -201,14 +210,16 @@ class Recorder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _start(self) -> None:
-        self._process.start()
+    def _start(self, settings: bytes) -> None:
+        with contextlib.suppress(OSError), self._process.stdin or contextlib.nullcontext() as pipe:
+            if pipe is not None:
+                pipe.write(settings)
         give_up = time.monotonic() + START_S
         while not self._ring.is_alive(READER):
-            if not self._process.is_alive() or time.monotonic() > give_up:
-                why = self._note().get("detail") or f"exit code {self._process.exitcode}"
+            if self._process.poll() is not None or time.monotonic() > give_up:
+                why = self._note().get("detail") or f"exit code {self._process.returncode}"
                 self._process.kill()
-                self._process.join()
+                self._process.wait()
                 self._open = False
                 self._ring.close()
                 raise RecorderStartError(f"the recorder process did not come up: {why}")
@@ -216,7 +227,7 @@ class Recorder:
 
     def _alive(self) -> bool:
         """Return whether the process lives or ended well; count its death once."""
-        code = self._process.exitcode
+        code = self._process.poll()
         if code in (None, 0):
             return True
         if not self._gone:
@@ -241,7 +252,6 @@ def record(settings_bytes: bytes) -> None:
     stop: list[int] = []
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is for the loop, which then closes us
     signal.signal(signal.SIGTERM, lambda number, _: stop.append(number))
-    parent = os.getppid()
     os.nice(NICE)
     settings = wire.from_bytes(RecorderSettings, settings_bytes)
     ring = Ring(
@@ -252,7 +262,7 @@ def record(settings_bytes: bytes) -> None:
     )
     desk = _Desk(settings, ring)
     while desk.step():
-        if ring.ended or stop or os.getppid() != parent:
+        if ring.ended or stop or os.getppid() != settings.parent:
             desk.end()
     ring.close()
 
@@ -298,6 +308,7 @@ class _Desk:
             while self._work:
                 self._write()
             self._shelf.close()
+            self._tell()
             return False
         else:
             time.sleep(0.005)
@@ -311,6 +322,8 @@ class _Desk:
         while len(self._work) < self._backlog and (slot := self._reader.next()) is not None:
             self._note["frames"] += 1
             self._work.extend(self._cutter.push(slot, self._events(slot)))
+            if self._note["frames"] % 64 == 0:
+                self._tell()
 
     def _events(self, slot: Slot) -> tuple[Any, ...]:
         if not slot.flagged:
@@ -347,3 +360,7 @@ class _Desk:
 def _words(error: Exception) -> str:
     """Return an error in words that fit into a note."""
     return f"{type(error).__name__}: {error}".encode("ascii", "replace").decode()[:400]
+
+
+if __name__ == "__main__":
+    record(sys.stdin.buffer.read())

@@ -6,9 +6,14 @@ seqlock): a reader copies, looks again, and counts the frame as lost when the wr
 Stores are seen in program order on x86-64, which is what the guard needs.
 """
 
+import os
+import shutil
+import sys
 import time
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -23,6 +28,7 @@ HEADER_WORDS: Final = 16
 READER_WORDS: Final = 8 + NOTE_BYTES // 8
 SLOT_WORDS: Final = 8
 MAX_CAMERAS: Final = 63
+SHARED: Final = Path("/dev/shm")
 
 # Words of the header.
 _MAGIC, _SLOTS, _TELEMETRY, _RIG, _HEAD, _CLOSED = range(6)
@@ -103,7 +109,7 @@ class Ring:
         telemetry_bytes: most a tick's telemetry may have.
         name: of an existing ring to look into; None creates one.
     Raises:
-        RingError: `name` is not a ring of this rig and size, or is gone.
+        RingError: `name` is not a ring of this rig and size, or is gone; no memory for a new one.
     """
 
     def __init__(
@@ -111,7 +117,7 @@ class Ring:
         rig: Rig | None,
         *,
         slots: int,
-        telemetry_bytes: int = 256 << 10,
+        telemetry_bytes: int = 128 << 10,
         name: str | None = None,
     ) -> None:
         require(slots >= 2, f"ring has {slots} slots, expected at least 2")
@@ -121,7 +127,7 @@ class Ring:
         self._shapes = layout.shapes
         self._owner = name is None
         try:
-            self._memory = SharedMemory(name, create=self._owner, size=layout.size)
+            self._memory = _create(layout.size) if name is None else _attach(name)
         except FileNotFoundError as error:
             raise RingError(f"ring {name!r} is gone; its owner has closed it") from error
         fixed = layout.first_slot
@@ -350,3 +356,40 @@ class RingReader:
                 return slot
             words[_LOST] += 1
         return None
+
+
+def _create(size: int) -> SharedMemory:
+    """Return new memory whose pages are all there: a page missing later would kill the loop."""
+    memory = SharedMemory(create=True, size=size)
+    handle = os.open(SHARED / memory.name, os.O_RDWR) if SHARED.is_dir() else -1
+    if handle < 0:
+        return memory
+    try:
+        os.posix_fallocate(handle, 0, size)
+    except OSError as error:
+        memory.close()
+        memory.unlink()
+        free = shutil.disk_usage(SHARED).free
+        raise RingError(
+            f"the ring needs {size:,} bytes of shared memory, {SHARED} has {free:,} free; "
+            "make room there (docker: --shm-size) or use fewer slots"
+        ) from error
+    finally:
+        os.close(handle)
+    return memory
+
+
+def _attach(name: str) -> SharedMemory:
+    """Return existing memory without becoming its keeper.
+
+    Until Python 3.13 looking into shared memory made a process's tracker remove it at exit
+    (CPython issue 82300).
+    """
+    if sys.version_info >= (3, 13):
+        return SharedMemory(name, track=False)
+    register = resource_tracker.register
+    resource_tracker.register = lambda *_: None
+    try:
+        return SharedMemory(name)
+    finally:
+        resource_tracker.register = register

@@ -161,3 +161,10 @@ def test_memory_of_a_killed_owner_is_removed(tmp_path):
             return
         time.sleep(0.05)
     pytest.fail(f"{name} is still there")
+
+
+def test_too_little_shared_memory_is_named_and_nothing_stays():
+    before = set(Path("/dev/shm").iterdir())
+    with pytest.raises(RingError, match="--shm-size"):
+        Ring(None, slots=2, telemetry_bytes=1 << 42)
+    assert set(Path("/dev/shm").iterdir()) <= before
