@@ -89,7 +89,8 @@ def frames(path: Path) -> Iterator[tuple[int, np.ndarray]]:
             stream = container.streams.video[0]
             period_ns = round(1e9 / float(stream.average_rate or stream.base_rate or 20))
             base = stream.time_base
-            for count, frame in enumerate(container.decode(stream), start=1):
+            for frame in container.decode(stream):
+                count += 1
                 at_ns = last_ns + period_ns if last_ns >= 0 else 0
                 if frame.pts is not None and base is not None:
                     first = frame.pts if first is None else first
@@ -97,8 +98,6 @@ def frames(path: Path) -> Iterator[tuple[int, np.ndarray]]:
                 at_ns = max(at_ns, last_ns + 1)
                 last_ns = at_ns
                 yield at_ns, frame.to_ndarray(format="rgb24")
-            if count < 0.95 * stream.frames:
-                raise LogDamagedError(f"{path} breaks off after {count} of {stream.frames} frames")
             if count < 0.95 * stream.frames:
                 raise LogDamagedError(f"{path} breaks off after {count} of {stream.frames} frames")
     except (av.FFmpegError, IndexError) as error:

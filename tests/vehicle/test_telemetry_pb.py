@@ -1,0 +1,82 @@
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from route_parts import obs_of, same_scene, scene_of, tick_of
+
+from vehicle.contracts.ego import EgoState
+from vehicle.contracts.frame import FrameSet, Observation
+from vehicle.contracts.plan import STATE_COLUMNS
+from vehicle.contracts.scene import TRACK
+from vehicle.telemetry_pb import TelemetryError, decode_telemetry, encode_telemetry
+from vehicle.telemetry_schema import MESSAGES
+
+
+def test_a_tick_comes_back_bit_for_bit() -> None:
+    obs, tick = obs_of(3), tick_of(3)
+    record = decode_telemetry(encode_telemetry(obs, tick))
+    back = record.tick
+    assert back is not None
+    assert back.scene is not None
+    assert back.plan is not None
+    assert record.observation.ego == obs.ego
+    assert record.observation.guidance is not None
+    assert obs.guidance is not None
+    assert (record.observation.guidance.centreline_m == obs.guidance.centreline_m).all()
+    assert record.cameras == ("wide", "odd")
+    assert tick.scene is not None
+    assert same_scene(back.scene, tick.scene)
+    assert tick.plan is not None
+    assert back.plan.digest() == tick.plan.digest()
+    assert (back.command, back.timing, back.misses, back.events) == (
+        tick.command,
+        tick.timing,
+        tick.misses,
+        tick.events,
+    )
+
+
+def test_what_is_absent_stays_absent() -> None:
+    bare = Observation(frame=FrameSet(frame_id=0, mono_ns=0))
+    record = decode_telemetry(encode_telemetry(bare, None))
+    assert record.observation.frame.frame_id == 0
+    assert record.observation.ego is None
+    assert record.observation.guidance is None
+    assert record.observation.traffic is None
+    assert record.tick is None
+
+
+def test_a_latitude_of_zero_is_not_an_absent_one() -> None:
+    ego = decode_telemetry(encode_telemetry(obs_of(1), None)).observation.ego
+    assert ego is not None
+    assert ego.latitude_deg == 0.0
+    assert ego.longitude_deg is None
+
+
+def test_traffic_of_a_log_travels_with_the_observation() -> None:
+    obs = Observation(frame=FrameSet(frame_id=2, mono_ns=5), traffic=scene_of(2))
+    back = decode_telemetry(encode_telemetry(obs, None)).observation.traffic
+    assert back is not None
+    assert obs.traffic is not None
+    assert same_scene(back, obs.traffic)
+
+
+def test_an_unused_network_s_uncertainty_stays_nan() -> None:
+    obs = Observation(frame=FrameSet(frame_id=2, mono_ns=5), traffic=scene_of(2, tracks=0))
+    object.__setattr__(obs.traffic, "uncertainty_ratio", float("nan"))
+    back = decode_telemetry(encode_telemetry(obs, None)).observation.traffic
+    assert back is not None
+    assert np.isnan(back.uncertainty_ratio)
+    assert len(back.tracks) == 0
+
+
+def test_the_table_names_every_field_of_the_contracts() -> None:
+    assert tuple(MESSAGES["Tracks"]) == TRACK.names
+    assert tuple(MESSAGES["Ego"]) == tuple(f.name for f in fields(EgoState))
+    assert tuple(MESSAGES["Plan"])[-7:] == STATE_COLUMNS
+
+
+@pytest.mark.parametrize("data", [b"\xff" * 40, b"\x0a\xff\xff\xff\xff\x0f"])
+def test_garbage_is_refused_by_name(data: bytes) -> None:
+    with pytest.raises(TelemetryError):
+        decode_telemetry(data)
