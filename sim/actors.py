@@ -35,6 +35,8 @@ ACTOR: Final = np.dtype(
         ("next2", np.int64),
         ("wish_mps", np.float64),  # desired speed over the limit, as a factor for cars
         ("halt_s", np.float64),  # sudden brake: seconds left; time stood still counts below 0
+        ("granted", np.int64),  # cars: 1 when let into the junction ahead
+        ("wait_s", np.float64),  # cars: how long at the junction
         ("road", np.int64),  # people: road, side offset and where they want to be
         ("side_m", np.float64),
         ("goal_m", np.float64),
@@ -80,10 +82,10 @@ class Density:
         crossing_hz: how often a person on the sidewalk decides to cross.
     """
 
-    car_gap_m: float = 34.0
-    parked_ratio: float = 0.55
+    car_gap_m: float = 55.0
+    parked_ratio: float = 0.45
     person_gap_m: float = 14.0
-    crossing_hz: float = 0.02
+    crossing_hz: float = 0.008
 
 
 class Actors:
@@ -95,7 +97,6 @@ class Actors:
         rows += _people(town, rng, density)
         self.table = np.array(rows, dtype=ACTOR) if rows else np.zeros(0, ACTOR)
         self.table["actor_id"] = np.arange(1, len(rows) + 1)
-        self._locks = np.full((len(town.junctions_m), 3), -1.0)
         self._choices = rng.integers(0, 2**31, size=4096)
         self._draw = np.zeros(1, np.int64)
         self._roads = _road_arrays(town)
@@ -107,20 +108,20 @@ class Actors:
         self.table = self.table[far]
 
     def step(
-        self, dt_s: float, rng: np.random.Generator, ego: np.ndarray, ego_approach: int
+        self, dt_s: float, rng: np.random.Generator, ego: np.ndarray, ego_lanes: np.ndarray
     ) -> None:
         """Move everybody on by `dt_s`.
 
         Args:
             ego: x, y, yaw, speed, length, width of the ego body, town frame.
-            ego_approach: road direction the ego comes from or drives on.
+            ego_lanes: [2] the lane the ego is on and the connector it enters next, -1 for none.
         """
         lanes = self.town.lanes
         step_cars(
-            self.table, ego, ego_approach, dt_s, lanes.points_m, lanes.yaw_rad, lanes.start,
+            self.table, ego, ego_lanes, dt_s, lanes.points_m, lanes.yaw_rad, lanes.start,
             lanes.length_m, lanes.successors, lanes.speed_mps, lanes.junction,
-            lanes.end_junction, lanes.approach, lanes.turn, self.town.junctions_m,
-            self._locks, self._choices, self._draw,
+            lanes.end_junction, lanes.turn, lanes.conflicts, len(self.town.junctions_m),
+            self._choices, self._draw,
         )  # fmt: skip
         dice = rng.random(len(self.table))
         step_people(self.table, ego, dt_s, self.density.crossing_hz, dice, *self._roads)

@@ -188,8 +188,7 @@ class Episode:
         self._note_collisions()
 
     def _move_others(self, dt_s: float) -> None:
-        approach = int(self.town.lanes.approach[self.route.lane])
-        self.actors.step(dt_s, self._rng, self.body, approach)
+        self.actors.step(dt_s, self._rng, self.body, self.route.claims())
 
     def _surprise(self, dt_s: float) -> None:
         """Let the family's events happen: a hard stop ahead, somebody stepping out."""

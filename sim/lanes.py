@@ -53,6 +53,7 @@ class LaneGraph:
         end_junction: [L] the junction a road lane ends at, -1 for connectors.
         approach: [L] direction of a road (road * 2 + backward); a connector has its origin's.
         turn: [L] 0 straight or road lane, 1 left, -1 right.
+        conflicts: uint8 [L, L], 1 where two connectors cross or merge: one at a time may drive.
     """
 
     points_m: np.ndarray
@@ -65,6 +66,7 @@ class LaneGraph:
     end_junction: np.ndarray
     approach: np.ndarray
     turn: np.ndarray
+    conflicts: np.ndarray
     lane_width_m: float
 
     def pose(self, lane: int, s_m: float) -> tuple[float, float, float]:
@@ -100,7 +102,7 @@ def lane_pose(points, yaw, start, length, lane, s):  # type: ignore[no-untyped-d
 def resample(line_m: np.ndarray, spacing_m: float = 1.0) -> np.ndarray:
     """Return the polyline with even spacing of about `spacing_m`, ends kept."""
     s = arc_length(line_m)
-    n = max(int(round(s[-1] / spacing_m)) + 1, 2)
+    n = max(round(float(s[-1]) / spacing_m) + 1, 2)
     at = np.linspace(0.0, s[-1], n)
     return np.stack([np.interp(at, s, line_m[:, 0]), np.interp(at, s, line_m[:, 1])], axis=1)
 
@@ -202,6 +204,25 @@ def _connect(
         b.links[link].append(target)
 
 
+def _conflicts(b: _Builder) -> np.ndarray:
+    """Return which connectors come within a car's width of each other (not from one lane)."""
+    n = len(b.lines)
+    out = np.zeros((n, n), np.uint8)
+    at: dict[int, list[int]] = {}
+    for i, row in enumerate(b.rows):
+        if row[1] >= 0:
+            at.setdefault(row[1], []).append(i)
+    for group in at.values():
+        for k, i in enumerate(group):
+            for j in group[k + 1 :]:
+                a, c = b.lines[i], b.lines[j]
+                if np.hypot(*(a[0] - c[0])) < 0.5:
+                    continue
+                gaps = np.hypot(a[:, None, 0] - c[None, :, 0], a[:, None, 1] - c[None, :, 1])
+                out[i, j] = out[j, i] = gaps.min() < 2.6
+    return out
+
+
 def _flatten(b: _Builder, lane_width_m: float) -> LaneGraph:
     counts = [len(line) for line in b.lines]
     successors = np.full((len(b.lines), MAX_SUCCESSORS), -1, dtype=np.int64)
@@ -219,5 +240,6 @@ def _flatten(b: _Builder, lane_width_m: float) -> LaneGraph:
         end_junction=table[:, 2].astype(np.int64),
         approach=table[:, 3].astype(np.int64),
         turn=table[:, 4].astype(np.int64),
+        conflicts=_conflicts(b),
         lane_width_m=lane_width_m,
     )

@@ -53,6 +53,12 @@ class Route:
         """Return the lane the ego is on."""
         return int(self.owner[self.index])
 
+    def claims(self) -> np.ndarray:
+        """Return the connector the ego is on and the one it is about to enter, -1 for none."""
+        soon = self.owner[min(self.index + 24, len(self.owner) - 1)]
+        lanes = np.array([self.owner[self.index], soon], np.int64)
+        return np.where(self.town.lanes.junction[lanes] >= 0, lanes, -1)
+
     def guidance(self, motion: Motion) -> Guidance:
         """Return the lane centre ahead, in the ego frame."""
         start = max(self.index - _BEHIND_M, 0)
@@ -88,7 +94,8 @@ def drive_by_truth(
     gap, closing = nearest_gap(
         ahead, 40, config.length_m, config.width_m, v, -1, table, np.zeros(6)
     )
-    bend = np.abs(np.diff(path[i : i + 25, 2])).max(initial=1e-3)
+    turns = np.diff(path[i : i + 25, 2])
+    bend = np.abs((turns + math.pi) % (2 * math.pi) - math.pi).max(initial=1e-3)
     wish = min(
         0.9 * float(route.town.lanes.speed_mps[route.lane]), math.sqrt(2.2 / max(bend, 1e-3))
     )

@@ -239,8 +239,8 @@ def facade(along, up, z, paint, night):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def draw_shadows(quads, rot, move, lens, mask):  # type: ignore[no-untyped-def]
-    """Set `mask` under ground quads [Q, 4, 3] (town frame, convex)."""
+def draw_shadows(quads, rot, move, lens, value, mask):  # type: ignore[no-untyped-def]
+    """Raise `mask` to `value` under ground quads [Q, 4, 3] (town frame, convex)."""
     fx, fy, cx, cy = lens[0], lens[1], lens[2], lens[3]
     width, height = int(lens[4]), int(lens[5])
     poly = np.empty((8, 3))
@@ -259,7 +259,7 @@ def draw_shadows(quads, rot, move, lens, mask):  # type: ignore[no-untyped-def]
             if low <= high:
                 x0, x1 = max(int(math.ceil(low)), 0), min(int(math.ceil(high)) - 1, width - 1)
                 for x in range(x0, x1 + 1):
-                    mask[y, x] = 1
+                    mask[y, x] = max(mask[y, x], value)
 
 
 @njit(cache=True)
@@ -332,6 +332,7 @@ def fill_rest(
                 depth[y, x] = np.inf
                 continue
             depth[y, x] = z
+            glow[y, x] = 0
             gx, gy = rays[y, x, 0], rays[y, x, 1]
             wx, wy = c * gx - s * gy + ego[0], s * gx + c * gy + ego[1]
             level = int(rays[y, x, 3])
@@ -345,8 +346,10 @@ def fill_rest(
             shade = sun
             if night:
                 shade = 1.0
-            if mask[y, x]:
+            if mask[y, x] == 1:
                 shade = dark
+            elif mask[y, x] > 1:  # in the headlights of another car
+                glow[y, x] = mask[y, x]
             w00, w01 = (1.0 - ax) * (1.0 - ay) * shade, ax * (1.0 - ay) * shade
             w10, w11 = (1.0 - ax) * ay * shade, ax * ay * shade
             for k in range(3):
@@ -372,13 +375,13 @@ def finish(
         for x in range(w):
             z = depth[y, x]
             r, g, b = colour[y, x, 0], colour[y, x, 1], colour[y, x, 2]
-            if night and glow[y, x] == 0:
+            if night and glow[y, x] != 1:
                 ux, uy = (x - cx) / fx * z, (y - cy) / fy * z
                 m = ego_from_camera
                 ex = m[0, 0] * ux + m[0, 1] * uy + m[0, 2] * z + m[0, 3]
                 ey = m[1, 0] * ux + m[1, 1] * uy + m[1, 2] * z + m[1, 3]
                 ez = m[2, 0] * ux + m[2, 1] * uy + m[2, 2] * z + m[2, 3]
-                beam = headlight(ex, ey, ez) * light[7]
+                beam = headlight(ex, ey, ez) * light[7] + 0.07 * glow[y, x]
                 lx = int(c * ex - s * ey + ego[0] - origin[0])
                 ly = int(s * ex + c * ey + ego[1] - origin[1])
                 lamp = 0.0

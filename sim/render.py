@@ -59,7 +59,7 @@ def make_light(name: str, rng: np.random.Generator) -> Light:
     sun = [math.cos(azimuth) * math.cos(height), math.sin(azimuth) * math.cos(height)]
     ridge = [rng.uniform(0.5, 1.3), rng.uniform(0.0, 6.28)]
     if name == "night":
-        values = [rng.uniform(0.06, 0.12), 0.0, 0.0, 0.0, 1.0, 1.0, rng.uniform(2.5, 4.5)]
+        values = [rng.uniform(0.10, 0.2), 0.0, 0.0, 0.0, 1.0, 1.0, rng.uniform(2.5, 4.5)]
         values += [rng.uniform(1.0, 1.35), rng.uniform(0.45, 0.8), 1e9]
         sky = [6, 8, 18, 20, 20, 30]
     else:
@@ -142,13 +142,14 @@ def make_view(camera: CameraModel) -> View:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Staged:
-    """The actors of one instant as a mesh, and every shadow on the ground."""
+    """The actors of one instant as a mesh; shadows and headlight pools [3, Q, 4, 3] on the ground."""
 
     mesh: Mesh
     first: np.ndarray
     spheres: np.ndarray
     ids: np.ndarray
     shadows: np.ndarray
+    pools: np.ndarray
 
 
 class Stage:
@@ -181,6 +182,7 @@ class Stage:
             ).astype(np.float32),
             ids=near["actor_id"].astype(np.int32),
             shadows=self._shadows(near, x_m, y_m, light),
+            pools=_pools(near, x_m, y_m, light),
         )
 
     def _dress(self, row: np.void, light: Light) -> Mesh:
@@ -217,6 +219,30 @@ class Stage:
                 )
             )
         return _shadow_quads(np.concatenate(rows), light.values)
+
+
+def _pools(near: np.ndarray, x_m: float, y_m: float, light: Light) -> np.ndarray:
+    """Return where the headlights of cars in traffic fall, in three steps from wide to bright.
+
+    The ego's body stops the light of a car behind it.
+    """
+    cars = near[near["moving"] == 1]
+    if light.name != "night" or not len(cars):
+        return np.zeros((3, 0, 4, 3))
+    c, s = np.cos(cars["yaw_rad"]), np.sin(cars["yaw_rad"])
+    dx, dy = x_m - cars["x_m"], y_m - cars["y_m"]
+    along, across = c * dx + s * dy - cars["length_m"] / 2, -s * dx + c * dy
+    blocked = (along > 0.0) & (np.abs(across) < 2.0)
+    quads = np.zeros((3, len(cars), 4, 3))
+    for k, (start, end, wide) in enumerate(((0.5, 16.0, 3.8), (1.0, 11.5, 2.6), (2.0, 8.0, 1.6))):
+        reach = np.where(blocked, np.clip(along - 1.2, start, end), end)[:, None]
+        u = np.array([[0.0, 0.0, 1.0, 1.0]])
+        x = start + (reach - start) * u + cars["length_m"][:, None] / 2
+        half = 0.8 + (wide - 0.8) * (reach - start) / (end - start) * u
+        y = half * np.array([[1.0, -1.0, -1.0, 1.0]])
+        quads[k, :, :, 0] = c[:, None] * x - s[:, None] * y + cars["x_m"][:, None]
+        quads[k, :, :, 1] = s[:, None] * x + c[:, None] * y + cars["y_m"][:, None]
+    return quads
 
 
 def _join(parts: list[np.ndarray], empty: np.ndarray, dtype: type) -> np.ndarray:
@@ -333,7 +359,9 @@ def render(
             mesh.quads, mesh.normals, mesh.colours, mesh.material, first, spheres, owners, rot,
             move, eye, view.lens, light.values, where, view.colour, depth, ids, view.glow,
         )  # fmt: skip
-    draw_shadows(staged.shadows, rot, move, view.lens, view.mask)
+    draw_shadows(staged.shadows, rot, move, view.lens, 1, view.mask)
+    for step, pools in enumerate(staged.pools):
+        draw_shadows(pools, rot, move, view.lens, 2 + step, view.mask)
     fill_rest(
         view.rays, view.lens, where, ground.texels, ground.mip_start, ground.mip_height,
         ground.mip_width, np.array(ground.origin_m), CELL_M, light.values, light.sky, view.colour,

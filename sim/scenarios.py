@@ -24,10 +24,10 @@ class Family:
 
     about: str
     share_ratio: float
-    car_gap_m: float = 34.0
-    parked_ratio: float = 0.55
+    car_gap_m: float = 55.0
+    parked_ratio: float = 0.45
     person_gap_m: float = 13.0
-    crossing_hz: float = 0.02
+    crossing_hz: float = 0.008
     sudden_brake_hz: float = 0.01
     jaywalk_hz: float = 0.01
 
@@ -44,7 +44,7 @@ FAMILIES: Final = {
     "sudden_brake": Family(
         about="Dense traffic; the car ahead stops hard.",
         share_ratio=0.05,
-        car_gap_m=24.0,
+        car_gap_m=40.0,
         sudden_brake_hz=0.15,
     ),
 }

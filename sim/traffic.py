@@ -12,7 +12,6 @@ from numba import njit
 from sim.lanes import lane_pose
 
 _LOOK_STEP_M = 1.5
-_HOLD_S = 7.0
 
 
 @njit(cache=True)
@@ -100,49 +99,56 @@ def nearest_gap(path, n, length, width, speed, me, actors, ego):  # type: ignore
 
 
 @njit(cache=True)
-def grant_junctions(
-    actors, ego, ego_approach, dt, length, junction, end_junction, approach, centres, locks
-):  # type: ignore[no-untyped-def]
-    """Update `locks` [J, 3]: approach that may enter (-1 none), seconds held, cars inside."""
-    n = len(centres)
-    wants = np.full(n, -1, np.int64)
-    nearest = np.full(n, 1e9)
-    for j in range(n):
-        locks[j, 2] = 0.0
-        near = math.hypot(ego[0] - centres[j, 0], ego[1] - centres[j, 1])
-        if near < 9.0:
-            locks[j, 2] += 1.0
-        if near < 26.0 and ego_approach >= 0:
-            dx, dy = centres[j, 0] - ego[0], centres[j, 1] - ego[1]
-            if dx * math.cos(ego[2]) + dy * math.sin(ego[2]) > -4.0:
-                wants[j], nearest[j] = ego_approach, 0.0
+def grant_junctions(actors, ego_lanes, dt, length, junction, end_junction, conflicts, count):  # type: ignore[no-untyped-def]
+    """Let cars into junctions: one more per junction and step, whoever waited longest, if no
+    connector that crosses its own is in use. A car that waited over 6 s holds back who would
+    cross it. The ego's own connector, `ego_lanes` [2] or -1, always counts as in use."""
+    used = np.zeros(len(length), np.int64)
+    for lane in ego_lanes:
+        if lane >= 0:
+            used[lane] += 1
     for i in range(len(actors)):
         car = actors[i]
-        if car.moving == 0:
+        if car.moving == 1:
+            if junction[car.lane] >= 0:
+                used[car.lane] += 1
+            elif car.granted == 1 and car.next1 >= 0:
+                used[car.next1] += 1
+    best = np.full(count, -1, np.int64)
+    eldest = np.full(count, -1, np.int64)
+    for i in range(len(actors)):
+        car = actors[i]
+        if car.moving == 0 or car.granted == 1 or car.next1 < 0 or junction[car.lane] >= 0:
             continue
-        j = junction[car.lane]
-        if j >= 0:
-            locks[j, 2] += 1.0
+        if length[car.lane] - car.s_m > 22.0:
+            car.wait_s = 0.0
             continue
+        car.wait_s += dt
         j = end_junction[car.lane]
-        left = length[car.lane] - car.s_m
-        held = locks[j, 0] == approach[car.lane] and locks[j, 1] > _HOLD_S
-        if left < 18.0 and left < nearest[j] and not held:
-            nearest[j], wants[j] = left, approach[car.lane]
-    for j in range(n):
-        locks[j, 1] += dt
-        waiting = wants[j] >= 0 and wants[j] != locks[j, 0]
-        if locks[j, 2] == 0.0 and (locks[j, 0] < 0 or waiting):
-            locks[j, 0], locks[j, 1] = wants[j], 0.0
-        elif locks[j, 0] >= 0 and not waiting and locks[j, 1] > _HOLD_S:
-            locks[j, 1] = 0.0
+        if eldest[j] < 0 or car.wait_s > actors[eldest[j]].wait_s:
+            eldest[j] = i
+        free = True
+        for lane in range(len(length)):
+            if used[lane] > 0 and conflicts[car.next1, lane] == 1:
+                free = False
+                break
+        if free and (best[j] < 0 or car.wait_s > actors[best[j]].wait_s):
+            best[j] = i
+    for j in range(count):
+        if best[j] < 0:
+            continue
+        first, car = actors[eldest[j]], actors[best[j]]
+        if first.wait_s > 6.0 and conflicts[first.next1, car.next1] == 1:
+            continue
+        car.granted = 1
+        car.wait_s = 0.0
 
 
 @njit(cache=True)
 def step_cars(
     actors,
     ego,
-    ego_approach,
+    ego_lanes,
     dt,
     points,
     yaw,
@@ -152,17 +158,14 @@ def step_cars(
     speed,
     junction,
     end_junction,
-    approach,
     turn,
-    centres,
-    locks,
+    conflicts,
+    count,
     choices,
     draw,
 ):  # type: ignore[no-untyped-def]
     """Move every car in traffic on by `dt`; nobody drives through anybody."""
-    grant_junctions(
-        actors, ego, ego_approach, dt, length, junction, end_junction, approach, centres, locks
-    )
+    grant_junctions(actors, ego_lanes, dt, length, junction, end_junction, conflicts, count)
     tail = np.full(len(length), 1e9)
     for i in range(len(actors)):
         car = actors[i]
@@ -183,13 +186,11 @@ def step_cars(
         left = length[car.lane] - car.s_m
         if car.next1 >= 0 and turn[car.next1] != 0 and left < 22.0:
             wish = min(wish, math.sqrt(25.0 + 2.0 * 1.5 * max(left, 0.0)))
-        j = end_junction[car.lane]
-        if j >= 0 and car.next1 >= 0:
+        if end_junction[car.lane] >= 0 and car.next1 >= 0:
             full = car.next2 >= 0 and tail[car.next2] < car.length_m + 2.0
-            late = locks[j, 1] > _HOLD_S and left > 2.0
-            if (locks[j, 0] != approach[car.lane] or full or late) and left > 0.0:
+            if car.granted == 0 or (full and left > 3.0):
                 stop = max(left - car.length_m / 2.0 - 5.5, 0.05)
-                if stop < gap and (stop > v * v / 12.0 or v < 2.0):
+                if stop < gap:
                     gap, closing = stop, v
         a = idm_accel(v, wish, gap, closing)
         if car.halt_s > 0.0:
@@ -197,22 +198,31 @@ def step_cars(
             car.halt_s -= dt
         new_v = max(0.0, v + a * dt)
         ds = min((v + new_v) / 2.0 * dt, max(0.0, gap - 0.4))
-        car.accel_mps2 = (new_v - v) / dt if dt > 0.0 else 0.0
-        car.speed_mps = min(new_v, ds / dt + 0.5)
+        if dt > 0.0:
+            car.accel_mps2 = (new_v - v) / dt
+            car.speed_mps = min(new_v, ds / dt + 0.5)
         car.s_m += ds
-        while car.s_m > length[car.lane] and car.next1 >= 0:
-            car.s_m -= length[car.lane]
-            car.lane, car.next1 = car.next1, car.next2
-            count = 0
-            if car.next1 >= 0:
-                while count < 4 and successors[car.next1, count] >= 0:
-                    count += 1
-            if count > 0:
-                draw[0] += 1
-                car.next2 = successors[car.next1, choices[draw[0] % len(choices)] % count]
-            else:
-                car.next2 = -1
+        follow_lanes(car, length, successors, junction, choices, draw)
         car.x_m, car.y_m, car.yaw_rad = lane_pose(points, yaw, start, length, car.lane, car.s_m)
+
+
+@njit(cache=True)
+def follow_lanes(car, length, successors, junction, choices, draw):  # type: ignore[no-untyped-def]
+    """Put a car that ran over the end of its lane onto the next, and draw what comes after."""
+    while car.s_m > length[car.lane] and car.next1 >= 0:
+        car.s_m -= length[car.lane]
+        car.lane, car.next1 = car.next1, car.next2
+        if junction[car.lane] < 0:
+            car.granted = 0
+        count = 0
+        if car.next1 >= 0:
+            while count < 4 and successors[car.next1, count] >= 0:
+                count += 1
+        if count > 0:
+            draw[0] += 1
+            car.next2 = successors[car.next1, choices[draw[0] % len(choices)] % count]
+        else:
+            car.next2 = -1
 
 
 @njit(cache=True)
@@ -225,12 +235,24 @@ def step_people(actors, ego, dt, crossing_hz, dice, points, start, halves):  # t
         first, last = start[p.road], start[p.road + 1] - 1
         crossing = abs(p.goal_m - p.side_m) > 0.05
         pace = p.wish_mps
-        vs, vd = 0.0, 0.0
+        vs, vd, facing = 0.0, 0.0, 0.0
         if crossing:
             pace = max(pace, 1.1)
-            vd = pace if p.goal_m > p.side_m else -pace
-            move = min(abs(vd) * dt, abs(p.goal_m - p.side_m))
-            p.side_m += move if vd > 0.0 else -move
+            sign = 1.0 if p.goal_m > p.side_m else -1.0
+            in_way = car_at(p.x_m, p.y_m, p.yaw_rad, actors, ego) if dt > 0.0 else 0
+            if in_way == 1:  # a parked car: walk along it until there is a gap
+                vs = pace * p.heading
+                p.s_m = min(max(p.s_m + vs * dt, 0.5), last - first - 0.5)
+            elif in_way == 2:  # somebody drives here: wait, then give up
+                p.halt_s += dt
+                if p.halt_s > 3.0:
+                    p.goal_m = -p.goal_m
+                    p.halt_s = 0.0
+            else:
+                p.halt_s = 0.0
+                vd = pace * sign
+                p.side_m += sign * min(pace * dt, abs(p.goal_m - p.side_m))
+            facing = sign * pace
         else:
             vs = pace * p.heading
             p.s_m += vs * dt
@@ -250,10 +272,35 @@ def step_people(actors, ego, dt, crossing_hz, dice, points, start, halves):  # t
         dx, dy = dx / norm, dy / norm
         p.x_m = points[a, 0] + (points[a + 1, 0] - points[a, 0]) * f - dy * p.side_m
         p.y_m = points[a, 1] + (points[a + 1, 1] - points[a, 1]) * f + dx * p.side_m
-        if vs != 0.0 or vd != 0.0:
-            p.yaw_rad = math.atan2(dy * vs + dx * vd, dx * vs - dy * vd)
+        if crossing:  # they look where they want to go, also while they wait
+            p.yaw_rad = math.atan2(dx * facing, -dy * facing)
+        elif vs != 0.0:
+            p.yaw_rad = math.atan2(dy * vs, dx * vs)
         p.speed_mps = math.hypot(vs, vd)
         p.gait_rad += p.speed_mps * dt * 4.2
+
+
+@njit(cache=True)
+def car_at(x, y, yaw, actors, ego):  # type: ignore[no-untyped-def]
+    """Return what stands on the next step of a person: 0 nothing, 1 parked, 2 in traffic."""
+    px, py = x + 0.8 * math.cos(yaw), y + 0.8 * math.sin(yaw)
+    if inside(px, py, ego[0], ego[1], ego[2], ego[4], ego[5]):
+        return 2
+    for j in range(len(actors)):
+        car = actors[j]
+        if car.road >= 0 or abs(car.x_m - px) > 4.0 or abs(car.y_m - py) > 4.0:
+            continue
+        if inside(px, py, car.x_m, car.y_m, car.yaw_rad, car.length_m, car.width_m):
+            return 1 + car.moving
+    return 0
+
+
+@njit(cache=True)
+def inside(px, py, x, y, yaw, length, width):  # type: ignore[no-untyped-def]
+    """Return whether a point lies in a box or within 0.35 m of it."""
+    c, s = math.cos(yaw), math.sin(yaw)
+    dx, dy = px - x, py - y
+    return abs(c * dx + s * dy) < length / 2.0 + 0.35 and abs(-s * dx + c * dy) < width / 2.0 + 0.35
 
 
 @njit(cache=True)
