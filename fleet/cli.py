@@ -2,9 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from fleet.release import MustRise
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -171,7 +174,10 @@ def publish(
     ] = None,
     must_rise: Annotated[
         list[str] | None,
-        typer.Option(help="Metric this release must improve, e.g. 'recall/car/*'."),
+        typer.Option(
+            help="Metric this release must improve; 'recall/car@tag.light=night' looks only at "
+            "reports on such data. May be repeated."
+        ),
     ] = None,
     rules: Annotated[
         Path | None, typer.Option(help="TOML file of gate rules; default: no share falls by 0.03.")
@@ -185,7 +191,7 @@ def publish(
     """
     from dataclasses import replace
 
-    from fleet.release import GateRules, MustRise, gate, read_report
+    from fleet.release import GateRules, gate, read_report
     from fleet.sign import Repository
     from vehicle import bundles
     from vehicle.contracts import wire
@@ -198,7 +204,7 @@ def publish(
     if not running and (base / bundles.MANIFEST).is_file():
         running = bundles.digest_of(base)
     asked = GateRules.from_toml(rules) if rules else GateRules()
-    more = tuple(MustRise(metric=name) for name in must_rise or [])
+    more = tuple(_must_rise(text) for text in must_rise or [])
     release = gate(
         bundle,
         [read_report(path) for path in report],
@@ -240,6 +246,17 @@ def releases(as_json: JsonOption = False) -> None:
             str(len(release.report_digests)),
         )
     Console().print(table)
+
+
+def _must_rise(text: str) -> "MustRise":
+    """Return the rule `METRIC` or `METRIC@KEY=VALUE` names."""
+    from fleet.release import MustRise
+
+    metric, _, where = text.partition("@")
+    key, sign, value = where.partition("=")
+    if where and not (sign and key):
+        raise typer.BadParameter(f"{where!r} is not KEY=VALUE", param_hint="--must-rise")
+    return MustRise(metric=metric, where={key: value} if where else {})
 
 
 def _rig_digest(rig: str) -> str:

@@ -7,7 +7,7 @@ that it must give its golden answers.
 
 import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -50,12 +50,14 @@ class MustRise:
         evidence: "interval": the lower end of the new 95 % interval must clear the old value;
             "value": the new value alone must.
         min_samples: fewer samples prove nothing.
+        where: only in reports with this configuration, e.g. {"tag.light": "night"}.
     """
 
     metric: str
     by: float = 0.0
     evidence: Evidence = "interval"
     min_samples: int = 30
+    where: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require(self.by >= 0.0, f"rise of {self.metric!r} by {self.by}, expected >= 0")
@@ -69,11 +71,16 @@ class MayNotFall:
         metric: name or pattern; a pattern that matches nothing guards nothing and is no fault.
         allow: largest loss, in the metric's unit.
         unit: only metrics of this unit; "" for any.
+        evidence: "value": the new value must hold; "interval": refuse only when the whole new 95 %
+            interval lies below, where there is one (a weaker guard, for small test sets).
+        where: only in reports with this configuration.
     """
 
     metric: str
     allow: float
     unit: str = ""
+    evidence: Evidence = "value"
+    where: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require(self.allow >= 0.0, f"fall of {self.metric!r} by {self.allow}, expected >= 0")
@@ -85,6 +92,7 @@ class AtLeast:
 
     metric: str
     value: float
+    where: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +222,7 @@ def _metric_reasons(
     reports: Sequence[EvalReport], previous: Sequence[EvalReport], rules: GateRules
 ) -> list[str]:
     reasons: list[str] = []
-    pairs: list[tuple[MetricResult, MetricResult]] = []
+    pairs: list[_Pair] = []
     for old in previous:
         same_kind = [r for r in reports if r.kind == old.kind]
         new = next((r for r in same_kind if r.data_digest == old.data_digest), None)
@@ -233,33 +241,58 @@ def _metric_reasons(
             for m in old.metrics
             if m.name not in names
         ]
-        pairs += [(m, new.metric(m.name)) for m in old.metrics if m.name in names]
+        pairs += [
+            _Pair(old=m, new=new.metric(m.name), config=new.config)
+            for m in old.metrics
+            if m.name in names
+        ]
     for rise in rules.rise:
         reasons += _rise_reasons(rise, pairs)
     for guard in rules.guard:
         reasons += _guard_reasons(guard, pairs)
-    now = [m for r in reports for m in r.metrics]
+    now = [_Pair(old=m, new=m, config=r.config) for r in reports for m in r.metrics]
     for floor in rules.floor:
         reasons += _floor_reasons(floor, now)
     return list(dict.fromkeys(reasons))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pair:
+    """One metric before and now, with the configuration it was measured under."""
+
+    old: MetricResult
+    new: MetricResult
+    config: dict[str, str]
+
+    def fits(self, rule: MustRise | MayNotFall | AtLeast) -> bool:
+        """Return whether `rule` is about this metric."""
+        return fnmatchcase(self.new.name, rule.metric) and rule.where.items() <= self.config.items()
+
+    @property
+    def name(self) -> str:
+        """Return the metric and the data it is about."""
+        data = self.config.get("dataset")
+        return f"{self.new.name} on {data}" if data else self.new.name
 
 
 def _gain(old: float, new: float, metric: MetricResult) -> float:
     return new - old if metric.higher_is_better else old - new
 
 
-def _rise_reasons(rule: MustRise, pairs: Sequence[tuple[MetricResult, MetricResult]]) -> list[str]:
-    chosen = [p for p in pairs if fnmatchcase(p[0].name, rule.metric)]
+def _rise_reasons(rule: MustRise, pairs: Sequence[_Pair]) -> list[str]:
+    chosen = [p for p in pairs if p.fits(rule)]
     if not chosen:
         return [
-            f"{rule.metric!r} must rise, but no metric of that name was measured before and now"
+            f"{rule.metric!r} must improve, but no such metric was measured before and now"
+            + (f" where {rule.where}" if rule.where else "")
         ]
     reasons = []
-    for old, new in chosen:
+    for pair in chosen:
+        old, new = pair.old, pair.new
         bound: float | None = new.value
         if rule.evidence == "interval":
             bound = new.low if new.higher_is_better else new.high
-        said = f"{new.name} must improve by more than {rule.by:g} {new.unit}"
+        said = f"{pair.name} must improve by more than {rule.by:g} {new.unit}"
         if min(old.n, new.n) < rule.min_samples:
             reasons.append(f"{said}: {min(old.n, new.n)} samples, expected {rule.min_samples}")
         elif bound is None:
@@ -272,28 +305,31 @@ def _rise_reasons(rule: MustRise, pairs: Sequence[tuple[MetricResult, MetricResu
     return reasons
 
 
-def _guard_reasons(
-    rule: MayNotFall, pairs: Sequence[tuple[MetricResult, MetricResult]]
-) -> list[str]:
-    return [
-        f"{new.name} got worse by {-_gain(old.value, new.value, new):.4g} {new.unit} "
-        f"({old.value:.4g} to {new.value:.4g}), allowed {rule.allow:g}"
-        for old, new in pairs
-        if fnmatchcase(new.name, rule.metric)
-        and rule.unit in ("", new.unit)
-        and not _gain(old.value, new.value, new) >= -rule.allow
-    ]
+def _guard_reasons(rule: MayNotFall, pairs: Sequence[_Pair]) -> list[str]:
+    reasons = []
+    for pair in pairs:
+        if not pair.fits(rule) or rule.unit not in ("", pair.new.unit):
+            continue
+        old, new = pair.old, pair.new
+        best = new.high if new.higher_is_better else new.low
+        bound = best if rule.evidence == "interval" and best is not None else new.value
+        if not _gain(old.value, bound, new) >= -rule.allow:
+            reasons.append(
+                f"{pair.name} got worse by {-_gain(old.value, new.value, new):.4g} {new.unit} "
+                f"({old.value:.4g} to {new.value:.4g}), allowed {rule.allow:g}"
+            )
+    return reasons
 
 
-def _floor_reasons(rule: AtLeast, metrics: Sequence[MetricResult]) -> list[str]:
-    chosen = [m for m in metrics if fnmatchcase(m.name, rule.metric)]
+def _floor_reasons(rule: AtLeast, now: Sequence[_Pair]) -> list[str]:
+    chosen = [p for p in now if p.fits(rule)]
     if not chosen:
         return [f"{rule.metric!r} must reach {rule.value:g}, but it was not measured"]
     return [
-        f"{m.name} is {m.value:.4g} {m.unit}, expected "
-        f"{'at least' if m.higher_is_better else 'at most'} {rule.value:g}"
-        for m in chosen
-        if not _gain(rule.value, m.value, m) >= 0.0
+        f"{p.name} is {p.new.value:.4g} {p.new.unit}, expected "
+        f"{'at least' if p.new.higher_is_better else 'at most'} {rule.value:g}"
+        for p in chosen
+        if not _gain(rule.value, p.new.value, p.new) >= 0.0
     ]
 
 

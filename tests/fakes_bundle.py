@@ -81,6 +81,7 @@ def make_report(
         subject_digest=subject_digest,
         subject="base",
         data_digest=data,
+        config={"tag.light": "night"},
         metrics=(
             MetricResult(
                 name="recall/car/night",

@@ -35,6 +35,7 @@ from vehicle.releases import (
     FreezeError,
     GatewayDownError,
     InstallerBusyError,
+    InstallError,
     NoRoomError,
     ReusedCounterError,
     RollbackError,
@@ -44,6 +45,7 @@ from vehicle.releases import (
     TamperedReleaseError,
     TrustRootError,
     UnknownSignerError,
+    UnreadableReleaseError,
     WrongRigError,
     choose,
     refusal,
@@ -56,6 +58,7 @@ __all__ = [
     "EndlessDataError",
     "FreezeError",
     "GatewayDownError",
+    "InstallError",
     "InstallResult",
     "Installer",
     "InstallerBusyError",
@@ -67,6 +70,7 @@ __all__ = [
     "TamperedReleaseError",
     "TrustRootError",
     "UnknownSignerError",
+    "UnreadableReleaseError",
     "WrongRigError",
     "pin_root",
     "pinned_root",
@@ -99,6 +103,11 @@ class InstallResult:
     folder: Path
     received_bytes: int = 0
     timing_ms: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def bundle(self) -> str:
+        """Return the name@version that drives, or "" for the base bundle."""
+        return self.release.bundle if self.release else ""
 
 
 def pin_root(car_folder: Path, root: bytes) -> None:
@@ -180,7 +189,7 @@ class Installer:
         """Install the newest release of the gateway at `base_url`, if this car does not have it.
 
         Raises:
-            RefusedError: one of this module's named errors; what drives is unchanged.
+            InstallError: by its named kinds; what drives is unchanged.
         """
         url = base_url.rstrip("/")
         with self._alone():

@@ -15,11 +15,15 @@ from vehicle.contracts.release import RELEASE_FIELD, Release
 from vehicle.contracts.wire import RefusedError
 
 
-class UnknownSignerError(RefusedError):
+class InstallError(RefusedError):
+    """Root of every reason for which a car does not install; what drives now stays."""
+
+
+class UnknownSignerError(InstallError):
     """Metadata is not signed by enough of the keys this car trusts."""
 
 
-class TamperedReleaseError(RefusedError):
+class TamperedReleaseError(InstallError):
     """Bytes are not the ones that were signed."""
 
 
@@ -27,27 +31,27 @@ class EndlessDataError(TamperedReleaseError):
     """The gateway sends more bytes than were signed."""
 
 
-class RollbackError(RefusedError):
+class RollbackError(InstallError):
     """The gateway offers something older than this car has seen."""
 
 
-class ReusedCounterError(RefusedError):
+class ReusedCounterError(InstallError):
     """Two different bundles carry one release counter."""
 
 
-class FreezeError(RefusedError):
+class FreezeError(InstallError):
     """What the gateway calls newest has expired: the car may be kept from newer releases."""
 
 
-class WrongRigError(RefusedError):
+class WrongRigError(InstallError):
     """The release is for other cameras than this car has."""
 
 
-class SelfTestFailedError(RefusedError):
+class SelfTestFailedError(InstallError):
     """On this car the network does not give its golden answers."""
 
 
-class GatewayDownError(RefusedError):
+class GatewayDownError(InstallError):
     """The gateway cannot be reached or has no repository."""
 
 
@@ -55,19 +59,23 @@ class SlowGatewayError(GatewayDownError):
     """The gateway sends too slowly to ever finish."""
 
 
-class TrustRootError(RefusedError):
+class TrustRootError(InstallError):
     """The pinned root is missing or unreadable, or another one is already pinned."""
 
 
-class NoRoomError(RefusedError):
+class UnreadableReleaseError(InstallError):
+    """A release is signed but written in words this car does not know."""
+
+
+class NoRoomError(InstallError):
     """The car's disk has no room for the release beside what drives."""
 
 
-class DiskError(RefusedError):
+class DiskError(InstallError):
     """The car's disk cannot be read or written."""
 
 
-class InstallerBusyError(RefusedError):
+class InstallerBusyError(InstallError):
     """Another installer works on this car."""
 
 
@@ -158,7 +166,10 @@ def release_of(target: TargetFile) -> Release:
     text = custom.get(RELEASE_FIELD) if isinstance(custom, dict) else None
     if not isinstance(text, str):
         raise TamperedReleaseError(f"{target.path} carries no release")
-    release = wire.from_bytes(Release, text.encode())
+    try:
+        release = wire.from_bytes(Release, text.encode())
+    except wire.ContractError as error:
+        raise UnreadableReleaseError(f"{target.path}: {error}; the car needs newer code") from error
     signed = (target.path, target.hashes.get("sha256"), target.length)
     said = (release.target_path, release.archive.sha256, release.archive.size_bytes)
     if signed != said:

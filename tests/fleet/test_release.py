@@ -1,5 +1,6 @@
 """The release gate: what it lets through, and every way it says no."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -116,13 +117,7 @@ def test_no_report_at_all_is_refused(bundle: Path) -> None:
 
 def test_metric_that_vanished_is_refused(bundle: Path, before: EvalReport) -> None:
     whole = make_report(bundles.digest_of(bundle))
-    less = EvalReport(
-        kind=whole.kind,
-        subject_digest=whole.subject_digest,
-        subject=whole.subject,
-        data_digest=whole.data_digest,
-        metrics=whole.metrics[:1],
-    )
+    less = replace(whole, metrics=whole.metrics[:1])
     (reason,) = reasons_of(bundle, [less], [before])
     assert "no longer measured" in reason
 
@@ -140,6 +135,31 @@ def test_bundle_that_fails_its_golden_vectors_is_refused(
     report = make_report(bundles.digest_of(tmp_path / "bad"))
     (reason,) = reasons_of(tmp_path / "bad", [report], [before])
     assert reason.startswith("self-test: SelfTestError")
+
+
+def test_rule_can_be_about_some_data_only(bundle: Path, before: EvalReport) -> None:
+    night = replace(before, config={"tag.light": "night"})
+    day = replace(before, config={"tag.light": "day"}, data_digest="e" * 64)
+    digest = bundles.digest_of(bundle)
+    better = replace(make_report(digest), config=night.config)
+    same = replace(day, subject_digest=digest)
+    everywhere = reasons_of(bundle, [better, same], [night, day])
+    assert len(everywhere) == 1
+    rules = GateRules(rise=(MustRise(metric="recall/*/night", where={"tag.light": "night"}),))
+    assert gate(bundle, [better, same], [night, day], release_counter=1, rules=rules)
+    rules = GateRules(rise=(MustRise(metric="recall/*/night", where={"tag.light": "fog"}),))
+    (reason,) = reasons_of(bundle, [better, same], [night, day], rules=rules)
+    assert "fog" in reason
+
+
+def test_weak_guard_refuses_only_a_proven_fall(bundle: Path, before: EvalReport) -> None:
+    weak = GateRules(guard=(MayNotFall(metric="*", allow=0.0, evidence="interval"),))
+    digest = bundles.digest_of(bundle)
+    noise = make_report(digest, recall=0.49, half_width=0.05)
+    assert gate(bundle, [noise], [before], release_counter=1, rules=weak)
+    proven = make_report(digest, recall=0.4, half_width=0.05)
+    (reason,) = reasons_of(bundle, [proven], [before], rules=weak)
+    assert "got worse by 0.1" in reason
 
 
 def test_all_reasons_are_given_at_once(bundle: Path, before: EvalReport) -> None:

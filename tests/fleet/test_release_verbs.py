@@ -52,7 +52,7 @@ def test_keys_publish_install_status(home: Home, tmp_path: Path) -> None:
     assert len(roles["root"]["keys"]) == 3
     said = run(
         *(fleet.cli.app, "publish", tmp_path / "new", "--report", after, "--before", before),
-        *("--must-rise", "recall/car/night", "--json"),
+        *("--must-rise", "recall/car/night@tag.light=night", "--json"),
     )
     assert said["release"]["bundle_digest"] == digest
     assert run(fleet.cli.app, "releases", "--json")["releases"] == [said["release"]]

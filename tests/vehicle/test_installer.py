@@ -31,6 +31,7 @@ from vehicle.installer import (
     TamperedReleaseError,
     TrustRootError,
     UnknownSignerError,
+    UnreadableReleaseError,
     WrongRigError,
     pin_root,
     pinned_root,
@@ -288,6 +289,17 @@ def test_release_that_is_not_of_its_target_is_refused(fleet: Fleet) -> None:
     sign_as(fleet.repository, (f"{targets.version}.targets.json", targets))
     _point_to(fleet.repository, targets, snapshot, timestamp)
     assert "5.tar" in refused(fleet, TamperedReleaseError)
+
+
+def test_release_in_unknown_words_is_refused(fleet: Fleet) -> None:
+    release = fleet.publish(1)
+    _, targets, snapshot, timestamp = fleet.repository._chain()
+    text = wire.canonical({**wire.to_plain(release), "force": True}).decode()
+    targets.targets[release.target_path].unrecognized_fields["custom"] = {RELEASE_FIELD: text}
+    targets.version += 1
+    sign_as(fleet.repository, (f"{targets.version}.targets.json", targets))
+    _point_to(fleet.repository, targets, snapshot, timestamp)
+    assert "force" in refused(fleet, UnreadableReleaseError)
 
 
 # attacks on time
