@@ -20,7 +20,7 @@ def uplink(
         str, typer.Option(help="Address of `roadloop fleet serve`.")
     ] = "http://127.0.0.1:8787",
     token_file: Annotated[
-        Path | None, typer.Option(help="The car's token; default: token in the car's folder.")
+        Path | None, typer.Option(help="The car's token; default: trust/token in its folder.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -37,7 +37,7 @@ def uplink(
     from vehicle.uplink import Uplink, read_token, refused
 
     folder = Home.here().car(car)
-    token = read_token(token_file or folder / "token")
+    token = read_token(token_file or folder / "trust" / "token")
     with Uplink(
         outbox=folder / "outbox", gateway_url=gateway, car_id=car, token=token, clock=SystemClock()
     ) as link:
@@ -45,7 +45,7 @@ def uplink(
     if as_json:
         print(json.dumps(wire.to_plain(report)))
     else:
-        print(f"{len(report.sent)} clips sent, {report.bytes_sent:,} bytes")
+        print(f"{len(report.sent)} clips sent, {report.sent_bytes:,} bytes")
         for clip in report.left:
             print(f"left: {clip.clip_id[:12]}: {clip.reason}")
     if refused(report):

@@ -5,6 +5,7 @@ the ring, keeps the seconds before now, and when a trigger fires writes those, w
 then the manifest. Whatever happens to it, the loop only sees a counter.
 """
 
+import atexit
 import contextlib
 import json
 import os
@@ -130,6 +131,7 @@ class Recorder:
             env={**os.environ, **single, "PYTHONPATH": path},
         )
         self._start(wire.to_bytes(settings))
+        atexit.register(self.close)  # a drive that ends by an exception keeps its clips
 
     @property
     def pid(self) -> int:
@@ -202,6 +204,7 @@ class Recorder:
         self._last, self._lost = self._note(), self._ring.lost_by(READER)
         self._open = False
         self._ring.close()
+        atexit.unregister(self.close)
         return self.health
 
     def __enter__(self) -> "Recorder":

@@ -78,13 +78,13 @@ class UplinkReport:
 
     Args:
         sent: clips that home confirmed, in order.
-        bytes_sent: pieces that went over the link in this run, without what was there before.
+        sent_bytes: pieces that went over the link in this run, without what was there before.
         left: clips that stay, each with its reason.
         error: name and words of what ended the run early, "" when it went through.
     """
 
     sent: tuple[str, ...]
-    bytes_sent: int
+    sent_bytes: int
     left: tuple[Left, ...]
     error: str = ""
 
@@ -144,7 +144,7 @@ class Uplink:
             why = f"{type(error).__name__}: {error}"
             left: list[Left] = []
             left += [Left(clip_id=clip_id, reason=why) for clip_id, _ in self._waiting(left)]
-            return UplinkReport(sent=(), bytes_sent=0, left=tuple(left), error=why)
+            return UplinkReport(sent=(), sent_bytes=0, left=tuple(left), error=why)
         return self.send_all()
 
     def send_all(self) -> UplinkReport:
@@ -171,7 +171,7 @@ class Uplink:
                 left.append(Left(clip_id=clip_id, reason=error))
             except (RefusedError, OSError) as why:
                 left.append(Left(clip_id=clip_id, reason=f"{type(why).__name__}: {why}"))
-        return UplinkReport(sent=tuple(sent), bytes_sent=self._bytes, left=tuple(left), error=error)
+        return UplinkReport(sent=tuple(sent), sent_bytes=self._bytes, left=tuple(left), error=error)
 
     def close(self) -> None:
         """Let go of the connection."""

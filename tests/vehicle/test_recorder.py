@@ -2,6 +2,8 @@ import multiprocessing
 import os
 import resource
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -228,6 +230,24 @@ def test_recorder_of_a_killed_drive_still_completes_its_clip(tmp_path):
     process.join()
     _until(lambda: len(manifests(tmp_path)) == 1)
     assert manifests(tmp_path)[0].frames == (10, 25)
+
+
+def test_drive_that_ends_by_an_exception_keeps_its_clip_and_leaves_no_memory(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from test_recorder import *\n"
+        "sink = recorder(Path(sys.argv[1])); drive(sink, range(30), {20: ('brake',)})\n"
+        "print(sink._ring.name, flush=True); raise ValueError('planted')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+    )
+    assert "ValueError: planted" in done.stderr
+    assert "leaked" not in done.stderr
+    assert not Path("/dev/shm", done.stdout.strip()).exists()
+    assert [clip.frames for clip in manifests(tmp_path)] == [(10, 25)]
 
 
 def test_second_recorder_on_one_outbox_is_refused(tmp_path):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from fleet.landing import Landing, Uploads
 from fleet.registry import Registry
 from vehicle.clock import FakeClock
+from vehicle.contracts import wire
 from vehicle.contracts.campaign import DEFAULT_CAMPAIGN, UploadBudget
 from vehicle.contracts.home import Home
 from vehicle.uplink import PIECE_BYTES, Uplink, UplinkReport
@@ -115,8 +116,8 @@ def test_clip_goes_home_once_and_a_receipt_stays(home, outbox, token):
     with GatewayProcess(home.root) as gateway:
         first = send(outbox, gateway.url, token)
         second = send(outbox, gateway.url, token)
-    assert first == UplinkReport(sent=(SHA,), bytes_sent=len(CONTENT), left=())
-    assert second == UplinkReport(sent=(), bytes_sent=0, left=())
+    assert first == UplinkReport(sent=(SHA,), sent_bytes=len(CONTENT), left=())
+    assert second == UplinkReport(sent=(), sent_bytes=0, left=())
     assert landed(home) == [SHA]
     assert list(outbox.iterdir()) == []
     assert (outbox.parent / "sent" / f"{SHA}.json").is_file()
@@ -204,7 +205,7 @@ def test_content_spoilt_on_the_way_is_sent_again_and_never_lands_spoilt(home, ou
     with GatewayProcess(home.root) as gateway:
         report = send(outbox, gateway.url, token, transport=Spoil())
     assert report.sent == (SHA,)
-    assert report.bytes_sent > len(CONTENT)
+    assert report.sent_bytes > len(CONTENT)
     assert landed(home) == [SHA]
 
 
@@ -212,7 +213,7 @@ BIG = hashlib.shake_256(b"big").digest(60 * PIECE_BYTES)
 
 
 def uplink_process(home, token, url) -> subprocess.Popen:
-    (home.car("car-1") / "token").write_text(token)
+    wire.atomic_write(home.car("car-1") / "trust" / "token", token.encode())
     command = [sys.executable, "-m", "roadloop", "vehicle", "uplink", "car-1", "--gateway", url]
     return subprocess.Popen(command, env={**os.environ, "ROADLOOP_HOME": str(home.root)})
 
@@ -235,7 +236,7 @@ def test_killed_uplink_goes_on_where_it_was_and_the_clip_lands_once(home, outbox
         before = Uploads(home, "car-1").offset(clip_id)
         report = send(outbox, gateway.url, token)
     assert landed(home) == [clip_id]
-    assert not before or report.bytes_sent == len(BIG) - before
+    assert not before or report.sent_bytes == len(BIG) - before
     assert list(outbox.iterdir()) == []
 
 
@@ -258,7 +259,7 @@ def test_clip_that_landed_just_before_the_uplink_was_killed_is_not_sent_again(ho
         (outbox.parent / "sent" / f"{SHA}.json").unlink()
         put_in_outbox(outbox, CONTENT)
         report = send(outbox, gateway.url, token)
-        assert (report.sent, report.bytes_sent) == ((SHA,), 0)
+        assert (report.sent, report.sent_bytes) == ((SHA,), 0)
         put_in_outbox(outbox, CONTENT)
         assert send(outbox, gateway.url, token).sent == ()
     assert list(outbox.iterdir()) == []
