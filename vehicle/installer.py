@@ -13,7 +13,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -192,9 +192,9 @@ class Installer:
             InstallError: by its named kinds; what drives is unchanged.
         """
         url = base_url.rstrip("/")
-        with self._alone():
+        with self._alone(), self._linked() as link:
             try:
-                return self._update(url)
+                return self._update(url, link)
             except Exception as error:
                 named = refusal(error, url)
                 with suppress(OSError):
@@ -204,9 +204,8 @@ class Installer:
                     raise
                 raise named from error
 
-    def _update(self, url: str) -> InstallResult:
+    def _update(self, url: str, link: Link) -> InstallResult:
         lap = _Laps(self._clock)
-        link = self._link or HttpLink(self._clock)
         self.slots.clear_staging()
         updater, offered = self._refresh(url, link)
         lap("refresh")
@@ -345,6 +344,14 @@ class Installer:
             slot=after.slot,
         )
         return folder
+
+    @contextmanager
+    def _linked(self) -> Iterator[Link]:
+        if self._link is not None:
+            yield self._link
+            return
+        with closing(HttpLink(self._clock)) as link:
+            yield link
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

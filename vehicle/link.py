@@ -50,15 +50,18 @@ class HttpLink:
         self._clock = clock
         self._gap_s = gap_s
         self._total_s = total_s
+        self._client = httpx.Client(timeout=gap_s, headers={"Accept-Encoding": "identity"})
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
 
     def read(self, url: str, offset: int = 0) -> Generator[bytes, None, None]:
         """Yield the content of `url` from byte `offset` on; redirects are not followed."""
         end_ns = self._clock.mono_ns() + int(self._total_s * 1e9)
-        headers = {"Accept-Encoding": "identity"}
-        if offset:
-            headers["Range"] = f"bytes={offset}-"
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
         try:
-            with httpx.stream("GET", url, headers=headers, timeout=self._gap_s) as response:
+            with self._client.stream("GET", url, headers=headers) as response:
                 if response.status_code not in (200, 206):
                     code = response.status_code
                     raise DownloadHTTPError(f"{url} answers {code}", code)
