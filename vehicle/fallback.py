@@ -30,7 +30,13 @@ class LadderConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ladder:
-    """Where the car stands on the ladder: a value, moved only by `step`."""
+    """Where the car stands on the ladder: a value, moved only by `step`.
+
+    Args:
+        rung: of this tick.
+        bad_since_ns: first frame without an answer, None after an answer.
+        good_ticks: answers in a row that deserve a better rung.
+    """
 
     rung: Rung = "full"
     bad_since_ns: int | None = None
@@ -62,10 +68,8 @@ def step(ladder: Ladder, outcome: Outcome, mono_ns: int, config: LadderConfig = 
         return Ladder(rung=_worse(rung, ladder.rung), bad_since_ns=since)
     wanted: Rung = "fewer_cameras" if outcome == "partial" else "full"
     good = ladder.good_ticks + 1
-    if _worse(wanted, ladder.rung) == wanted:
-        return Ladder(rung=wanted, good_ticks=good)
-    if good >= config.recover_ticks:
-        return Ladder(rung=wanted, good_ticks=good)
+    if _worse(wanted, ladder.rung) == wanted or good >= config.recover_ticks:
+        return Ladder(rung=wanted)
     # there is a scene again, so planning goes on, still without trusting it fully
     held: Rung = "coast" if ladder.rung == "hold_plan" else ladder.rung
     return replace(ladder, rung=held, bad_since_ns=None, good_ticks=good)

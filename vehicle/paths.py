@@ -93,10 +93,10 @@ def arc(curvature_1pm: float) -> np.ndarray:
     x, y, yaw = -5.0, 0.0, 0.0
     for i in range(120):
         points[i, 0], points[i, 1] = x, y
-        x += math.cos(yaw)
-        y += math.sin(yaw)
-        if x > 0.0 and abs(yaw) < math.pi / 2:
-            yaw += curvature_1pm
+        turn = curvature_1pm if x > -0.5 and abs(yaw) < math.pi / 2 else 0.0
+        x += math.cos(yaw + 0.5 * turn)
+        y += math.sin(yaw + 0.5 * turn)
+        yaw += turn
     return points
 
 

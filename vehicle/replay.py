@@ -212,7 +212,7 @@ def _report(
         cancelled=tally.cancelled,
         parts=dict(drive.parts),
         health=dict(drive.sight.health.counters),
-        fault=drive.sight.health.detail,
+        fault=drive.sight.health.detail if drive.sight.state == "drives" else "",
         seconds=round(seconds, 3),
         real_time_ratio=round(tally.route_s / seconds, 3) if seconds > 0 else 0.0,
     )

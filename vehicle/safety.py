@@ -18,6 +18,8 @@ MIN_AGE_TICKS: Final = 3
 
 _LOOK_STEP_S: Final = 0.05
 _LATERAL_RATIO: Final = 1.5
+_MAX_BEND_RAD: Final = 1.0
+_DRIFT_MPS: Final = 1.5
 _SAFE, _LONGITUDINAL, _OPPOSITE, _LATERAL = 0, 1, 2, 3
 _RULES: Final = {
     _LONGITUDINAL: "rss_longitudinal",
@@ -93,19 +95,20 @@ def rss_lateral(
 @njit(cache=True)
 def first_contact(
     users: np.ndarray, speed: float, curvature: float, front: float, rear: float, width: float
-) -> float:
-    """Return seconds until the ego, holding speed and curvature, touches somebody ahead.
+) -> tuple[float, float]:
+    """Return when the ego, holding speed and curvature, touches somebody ahead.
 
     Args:
         users: [N, 7] columns of `vehicle.proposals`, holding their velocity.
         speed, curvature: of the ego.
         front, rear: from the rear axle to the bumpers; width of the body.
     Returns:
-        Seconds; 1e9 when there is no contact within CONTACT_HORIZON_S. Contacts that exist already
-        and those from behind do not count.
+        Seconds, 1e9 when there is no contact within CONTACT_HORIZON_S; and how fast the other one
+        then moves along the ego's heading. Contacts that exist already and those from behind do
+        not count.
     """
     middle, half_l, half_w = 0.5 * (front - rear), 0.5 * (front + rear), 0.5 * width
-    first = 1e9
+    first, along = 1e9, 0.0
     for n in range(users.shape[0]):
         u = users[n]
         facing = np.array([math.cos(u[TYAW]), math.sin(u[TYAW])])
@@ -124,9 +127,9 @@ def first_contact(
             if not box_contact(u, facing, t, x, y, c, s, middle, half_l, half_w):
                 continue
             if (u[TX] + u[TVX] * t - x) * c + (u[TY] + u[TVY] * t - y) * s > middle - half_l:
-                first = t
+                first, along = t, u[TVX] * c + u[TVY] * s
             break
-    return first
+    return first, along
 
 
 @njit(cache=True)
@@ -152,11 +155,13 @@ def _check_rss(
         ct, st = abs(math.cos(turn)), abs(math.sin(turn))
         half_along = 0.5 * (u[TLEN] * ct + u[TWID] * st)
         half_across = 0.5 * (u[TLEN] * st + u[TWID] * ct)
-        if r * angle + half_along < front:  # not ahead of the front bumper
+        # not ahead of the front bumper, or so far round the bend that the circle means nothing
+        if r * angle + half_along < front or angle > _MAX_BEND_RAD:
             continue
         gap = max(0.0, r * angle - half_along - front)
         beside = abs(d) - half_across - 0.5 * width
-        towards = -vd if d > 0.0 else vd
+        # faster across than a lane change: crossing traffic, which first_contact answers
+        towards = min(_DRIFT_MPS, -vd if d > 0.0 else vd)
         if beside > rss_lateral(0.0, -towards, rho, rho, lat_accel, lat_brake, margin):
             continue
         if vs >= -0.5:
@@ -227,12 +232,14 @@ class Envelope:
         users = road_users(scene)
         if users.shape[0] and speed > 0.05:
             rule, depth = _check_rss(users, speed, ego.curvature_1pm, self._body, self._rss)
-            if rule != _SAFE and accel > -depth * c.rss_brake_mps2:
-                accel = -depth * c.rss_brake_mps2
+            brake = c.comfort_brake_mps2 if rule == _LATERAL else c.rss_brake_mps2
+            if rule != _SAFE and accel > -depth * brake:
+                accel = -depth * brake
                 rules.append(_RULES[rule])
-            contact_s = first_contact(users, speed, ego.curvature_1pm, *self._body)
-            # stopping within the distance to the contact needs v^2 / (2 v t)
-            if speed / (2.0 * contact_s) >= c.aeb_needed_mps2 and accel > -c.max_brake_mps2:
+            contact_s, along = first_contact(users, speed, ego.curvature_1pm, *self._body)
+            # closing v over a gap of v t takes v^2 / (2 v t) (DRAC); oncoming speed is not ours
+            needed = (speed - max(along, 0.0)) / (2.0 * contact_s)
+            if needed >= c.aeb_needed_mps2 and accel > -c.max_brake_mps2:
                 accel = -c.max_brake_mps2
                 rules.append("aeb")
         if accel > c.max_accel_mps2:

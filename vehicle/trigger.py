@@ -89,7 +89,9 @@ class Triggers:
             return math.nan if scene is None or not scene.fresh else float(scene.uncertainty_ratio)
         if ego is None or scene is None or ego.speed_mps < 0.5:
             return math.nan
-        contact_s = first_contact(road_users(scene), ego.speed_mps, ego.curvature_1pm, *self._body)
+        contact_s, _ = first_contact(
+            road_users(scene), ego.speed_mps, ego.curvature_1pm, *self._body
+        )
         return math.nan if contact_s > 1e8 else float(contact_s)
 
     def _fires(self, spec: TriggerSpec, value: float, mono_ns: int) -> bool:
