@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -34,16 +35,25 @@ At = Annotated[
 
 
 @app.command()
-def ingest(as_json: Json = False) -> None:
+def ingest(
+    routes: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Route files to take in whole, besides what cars have sent."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Take every landed clip into the lake, exactly once; bad clips go to quarantine.
 
     Safe to stop and to run again at any time, also twice at once.
     """
     from datalake.ingest import ingest as run
+    from datalake.land import land
     from vehicle.contracts import wire
     from vehicle.contracts.home import Home
 
     home = Home.here()
+    for route in routes or ():
+        land(home, route)
     with _bar("ingesting clips", as_json) as progress:
         report = run(home, progress=progress)
     if as_json:
@@ -244,7 +254,11 @@ def dataset_show(
         print(json.dumps(facts))
         return
     for key, value in facts.items():
-        text = ", ".join(map(str, value)) if isinstance(value, list) else value
+        text = value
+        if isinstance(value, list):
+            text = ", ".join(map(str, value))
+        elif isinstance(value, dict):
+            text = ", ".join(f"{k} {v}" for k, v in value.items()) or "-"
         print(f"{key:>9}  {text}")
 
 

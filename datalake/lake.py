@@ -7,59 +7,54 @@ machine: the check that a clip is not in and the append of its rows are one step
 """
 
 import fcntl
-import importlib.util
 import re
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import duckdb
 import pyarrow as pa
 
-from datalake.tables import TABLES, Table
+from datalake.duck import (
+    LakeBusyError,
+    LakeError,
+    LakeUnreadableError,
+    LakeWriteError,
+    QueryError,
+    ReadOnlyQueryError,
+    UnknownSnapshotError,
+    bring_up_to_date,
+    columns_of,
+    connect,
+    explained,
+    first_line,
+    lock_down,
+    quoted,
+    require_question,
+)
+from datalake.tables import TABLES
 from vehicle.contracts.home import Home
-from vehicle.contracts.wire import RefusedError
+from vehicle.contracts.wire import sync_folder
+
+__all__ = [
+    "Lake",
+    "LakeBusyError",
+    "LakeError",
+    "LakeUnreadableError",
+    "LakeWriteError",
+    "QueryError",
+    "ReadOnlyQueryError",
+    "UnknownSnapshotError",
+    "Writer",
+]
 
 T = TypeVar("T")
 
 BUSY_TIMEOUT_MS: Final = 10_000
 TRIES: Final = 8
 _TRANSIENT: Final = re.compile(r"database is locked|conflict|busy", re.IGNORECASE)
-_MAINTENANCE: Final = re.compile(
-    r"delete_orphaned_files|cleanup_old_files|expire_snapshots|merge_adjacent_files|set_option"
-    r"|rewrite_data_files|flush_inlined|add_data_files|sqlite_query|sqlite_attach|sqlite_execute",
-    re.IGNORECASE,
-)
-
-
-class LakeError(RefusedError):
-    """Root of what the lake refuses."""
-
-
-class QueryError(LakeError):
-    """The SQL does not parse or does not run."""
-
-
-class ReadOnlyQueryError(LakeError):
-    """The SQL would write: questions may only read."""
-
-
-class UnknownSnapshotError(LakeError):
-    """The lake has no snapshot of that number."""
-
-
-class LakeUnreadableError(LakeError):
-    """The catalog cannot be opened."""
-
-
-class LakeBusyError(LakeError):
-    """The catalog stayed locked; nothing was written."""
-
-
-class LakeWriteError(LakeError):
-    """The change could not be written (disk full, no permission); nothing of it is kept."""
 
 
 class Writer:
@@ -151,12 +146,12 @@ class Lake:
         connection = self._reading()
         try:
             statements = connection.extract_statements(query)
-            _require_question(query, [s.type for s in statements])
+            require_question(query, [s.type for s in statements])
             if self._snapshot is not None:
                 connection.execute("SELECT setseed(0.5)")
             return connection.execute(statements[0]).to_arrow_table()
         except duckdb.Error as error:
-            raise QueryError(_explained(error)) from error
+            raise QueryError(explained(error)) from error
 
     def snapshot(self) -> int:
         """Return the number of the newest snapshot (or of the one this lake reads); 0 if empty."""
@@ -200,12 +195,12 @@ class Lake:
                 except duckdb.Error as error:
                     if not _TRANSIENT.search(str(error)):
                         raise LakeWriteError(
-                            f"nothing of this change was kept: {_first_line(error)}; put the "
+                            f"nothing of this change was kept: {first_line(error)}; put the "
                             f"cause right ({self.home.lake}) and run it again"
                         ) from error
                     last = error
                 time.sleep(0.05 * 2**attempt)
-        raise LakeBusyError(f"{self.catalog} stayed locked: {_first_line(last)}; run it again")
+        raise LakeBusyError(f"{self.catalog} stayed locked: {first_line(last)}; run it again")
 
     def _attempt(self, change: Callable[[Writer], T]) -> T:
         connection = self._writing()
@@ -227,28 +222,20 @@ class Lake:
         if self._reader is None:
             try:
                 self._reader = self._open_reader()
-            except duckdb.Error:
-                self._reader = self._open_reader_alone()
-        return self._reader
-
-    def _open_reader_alone(self) -> duckdb.DuckDBPyConnection:
-        """Open the lake while nobody is just creating it."""
-        with _alone(self.home.lake / "lake.lock"):
-            try:
-                return self._open_reader()
             except duckdb.Error as error:
                 raise LakeUnreadableError(
-                    f"{self.catalog} cannot be read: {_first_line(error)}; restore it from a copy, "
+                    f"{self.catalog} cannot be read: {first_line(error)}; restore it from a copy, "
                     f"or move {self.home.lake} away and ingest the landing zone again"
                 ) from error
+        return self._reader
 
     def _open_reader(self) -> duckdb.DuckDBPyConnection:
-        connection = _connect()
+        connection = connect()
         try:
             self._reads_nothing = not self.exists
             if not self._reads_nothing:
                 self._attach(connection, read_only=True)
-                self._reads_nothing = not _columns(connection)
+                self._reads_nothing = not columns_of(connection)  # a snapshot before the tables
             if self._reads_nothing:
                 for table in TABLES.values():
                     connection.execute(f'CREATE TABLE "{table.name}" ({table.create_sql})')
@@ -256,7 +243,7 @@ class Lake:
                 connection.execute("USE lake")
             if self._snapshot is not None:
                 connection.execute("SET threads = 1")
-            _lock_down(connection, self.home.lake)
+            lock_down(connection, self.home.lake)
         except BaseException:
             connection.close()
             raise
@@ -264,19 +251,42 @@ class Lake:
 
     def _writing(self) -> duckdb.DuckDBPyConnection:
         if self._writer is None:
-            connection = _connect()
+            if not self.exists:
+                self._create()
+            connection = connect()
             try:
                 self._attach(connection, read_only=False)
-                _bring_up_to_date(connection)
+                bring_up_to_date(connection)
             except BaseException:
                 connection.close()
                 raise
             self._writer = connection
         return self._writer
 
-    def _attach(self, connection: duckdb.DuckDBPyConnection, *, read_only: bool) -> None:
+    def _create(self) -> None:
+        """Make an empty lake under another name and rename it: a catalog is whole or not there."""
+        for leftover in self.home.lake.glob(".new-catalog*"):
+            leftover.unlink()
+        new = self.home.lake / ".new-catalog.sqlite"
+        connection = connect()
+        try:
+            self._attach(connection, read_only=False, catalog=new)
+            bring_up_to_date(connection)
+            connection.execute("DETACH lake")  # folds SQLite's log into the file
+        finally:
+            connection.close()
+        new.replace(self.catalog)
+        sync_folder(self.home.lake)
+
+    def _attach(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        *,
+        read_only: bool,
+        catalog: Path | None = None,
+    ) -> None:
         options = [
-            f"DATA_PATH {_quoted(self.home.lake / 'data')}",
+            f"DATA_PATH {quoted(self.home.lake / 'data')}",
             "OVERRIDE_DATA_PATH true",  # the home folder may be moved
             f"META_BUSY_TIMEOUT {BUSY_TIMEOUT_MS}",
         ]
@@ -286,96 +296,8 @@ class Lake:
             options += ["META_JOURNAL_MODE 'WAL'", "DATA_INLINING_ROW_LIMIT 0"]
         if self._snapshot is not None:
             options.append(f"SNAPSHOT_VERSION {self._snapshot:d}")
-        target = _quoted(f"ducklake:sqlite:{self.catalog}")
+        target = quoted(f"ducklake:sqlite:{catalog or self.catalog}")
         connection.execute(f"ATTACH {target} AS lake ({', '.join(options)})")
-
-
-def _connect() -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect(
-        config={
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-        }
-    )
-    for name in ("sqlite_scanner", "ducklake"):
-        spec = importlib.util.find_spec(f"duckdb_extension_{name}")
-        if spec is None or spec.origin is None:
-            raise LakeUnreadableError(
-                f"the DuckDB extension {name} is not installed: pip install 'roadloop[datalake]'"
-            )
-        folder = Path(spec.origin).parent / "extensions" / f"v{duckdb.__version__}"
-        try:
-            connection.execute(f"LOAD {_quoted(folder / f'{name}.duckdb_extension')}")
-        except duckdb.Error as error:
-            raise LakeUnreadableError(
-                f"the DuckDB extension {name} does not load into DuckDB {duckdb.__version__}: "
-                f"{_first_line(error)}; install the versions that pyproject.toml pins"
-            ) from error
-    return connection
-
-
-def _bring_up_to_date(connection: duckdb.DuckDBPyConnection) -> None:
-    """Create the tables and columns that are missing, in one transaction; never change a type."""
-    have = _columns(connection)
-    changes = [sql for table in TABLES.values() for sql in _missing(table, have.get(table.name))]
-    if changes:
-        connection.execute("BEGIN")
-        for sql in changes:
-            connection.execute(sql)
-        connection.execute("COMMIT")
-
-
-def _columns(connection: duckdb.DuckDBPyConnection) -> dict[str, set[str]]:
-    """Return the columns that each of the lake's tables has; a past snapshot may have none."""
-    rows = connection.execute(
-        "SELECT table_name, column_name FROM duckdb_columns() WHERE database_name = 'lake'"
-    ).fetchall()
-    have: dict[str, set[str]] = {}
-    for table, column in rows:
-        have.setdefault(table, set()).add(column)
-    return have
-
-
-def _missing(table: Table, have: set[str] | None) -> Iterator[str]:
-    if have is None:
-        yield f'CREATE TABLE lake."{table.name}" ({table.create_sql})'
-        return
-    for column, definition in zip(table.columns, table.create_sql.split(", "), strict=True):
-        if column.name not in have:
-            yield f'ALTER TABLE lake."{table.name}" ADD COLUMN {definition}'
-
-
-def _lock_down(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
-    """Let the connection see the lake's folder and no other file, for good."""
-    connection.execute(f"SET allowed_directories = [{_quoted(f'{folder}/')}]")
-    connection.execute("SET enable_external_access = false")
-    connection.execute("SET lock_configuration = true")
-
-
-def _require_question(query: str, kinds: list[duckdb.StatementType]) -> None:
-    if len(kinds) != 1:
-        raise ReadOnlyQueryError(f"found {len(kinds)} statements, expected one SELECT")
-    if kinds[0] not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
-        raise ReadOnlyQueryError(
-            f"found {kinds[0].name}, expected SELECT: the lake changes only by ingest, label and "
-            "dataset create"
-        )
-    maintenance = _MAINTENANCE.search(query)
-    if maintenance:
-        raise ReadOnlyQueryError(f"{maintenance.group()!r} changes the lake; questions only read")
-
-
-def _explained(error: duckdb.Error) -> str:
-    text = str(error).strip()
-    return f"{text}\nknown tables: {', '.join(TABLES)}; columns: roadloop datalake tables"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
-
-
-def _quoted(value: Any) -> str:
-    return "'" + str(value).replace("'", "''") + "'"
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from lake_parts import FRAMES, land, rows
 from datalake import ingest as ingest_module
 from datalake.ingest import ingest
 from datalake.lake import Lake, LakeWriteError
+from datalake.land import land as land_route
 from datalake.rows import time_to_collision_s
 from vehicle.contracts import wire
 from vehicle.contracts.clip import ClipManifest, FileEntry
@@ -240,6 +241,40 @@ def test_a_full_disk_is_not_blamed_on_the_clip(home: Home, monkeypatch: pytest.M
         ingest(home)
     monkeypatch.undo()
     assert ingest(home).ingested == 1
+
+
+def test_a_whole_route_is_taken_in_by_its_own_metadata(home: Home, tmp_path: Path) -> None:
+    clip_id = land(home)
+    route = tmp_path / "route.mcap"
+    shutil.copyfile(home.landing / clip_id / "clip.mcap", route)
+    shutil.rmtree(home.landing)
+    assert land_route(home, route) == clip_id
+    assert land_route(home, route) == clip_id
+    assert ingest(home).ingested == 1
+    [clip] = rows(home, "SELECT car_id, route_id, source, model, triggers FROM clips")
+    assert clip == {
+        "car_id": "car-1",
+        "route_id": "drive-0",
+        "source": "simulator",
+        "model": "",
+        "triggers": "",
+    }
+
+
+@pytest.mark.slow
+def test_ingest_killed_by_the_system_again_and_again_ends_with_the_same_rows(home: Home) -> None:
+    for seed in range(8):
+        land(home, seed=seed)
+    context = multiprocessing.get_context("spawn")
+    for delay_s in (0.4, 0.7, 0.9, 1.0, 1.1, 1.3):
+        process = context.Process(target=ingest, args=(home,))
+        process.start()
+        process.join(delay_s)
+        process.kill()
+        process.join()
+    ingest(home)
+    assert counts(home) == (8, 8 * FRAMES, 8 * FRAMES, 8)
+    assert len(list((home.lake / "clips").rglob("*.mcap"))) == 8
 
 
 def test_nothing_landed_is_no_error(home: Home) -> None:

@@ -1,0 +1,140 @@
+"""DuckDB as the lake uses it: extensions from the wheels, tables brought up to date, questions
+checked before they run."""
+
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+
+from datalake.tables import TABLES, Table
+from vehicle.contracts.wire import RefusedError
+
+_MAINTENANCE: Final = re.compile(
+    r"delete_orphaned_files|cleanup_old_files|expire_snapshots|merge_adjacent_files|set_option"
+    r"|rewrite_data_files|flush_inlined|add_data_files|sqlite_query|sqlite_attach|sqlite_execute",
+    re.IGNORECASE,
+)
+
+
+class LakeError(RefusedError):
+    """Root of what the lake refuses."""
+
+
+class QueryError(LakeError):
+    """The SQL does not parse or does not run."""
+
+
+class ReadOnlyQueryError(LakeError):
+    """The SQL would write: questions may only read."""
+
+
+class UnknownSnapshotError(LakeError):
+    """The lake has no snapshot of that number."""
+
+
+class LakeUnreadableError(LakeError):
+    """The catalog cannot be opened."""
+
+
+class LakeBusyError(LakeError):
+    """The catalog stayed locked; nothing was written."""
+
+
+class LakeWriteError(LakeError):
+    """The change could not be written (disk full, no permission); nothing of it is kept."""
+
+
+def connect() -> duckdb.DuckDBPyConnection:
+    """Return a DuckDB in memory that can attach the lake; nothing is downloaded."""
+    connection = duckdb.connect(
+        config={
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+        }
+    )
+    for name in ("sqlite_scanner", "ducklake"):
+        spec = importlib.util.find_spec(f"duckdb_extension_{name}")
+        if spec is None or spec.origin is None:
+            raise LakeUnreadableError(
+                f"the DuckDB extension {name} is not installed: pip install 'roadloop[datalake]'"
+            )
+        folder = Path(spec.origin).parent / "extensions" / f"v{duckdb.__version__}"
+        try:
+            connection.execute(f"LOAD {quoted(folder / f'{name}.duckdb_extension')}")
+        except duckdb.Error as error:
+            raise LakeUnreadableError(
+                f"the DuckDB extension {name} does not load into DuckDB {duckdb.__version__}: "
+                f"{first_line(error)}; install the versions that pyproject.toml pins"
+            ) from error
+    return connection
+
+
+def bring_up_to_date(connection: duckdb.DuckDBPyConnection) -> None:
+    """Create the tables and columns that are missing, in one transaction; never change a type."""
+    have = columns_of(connection)
+    changes = [sql for table in TABLES.values() for sql in _missing(table, have.get(table.name))]
+    if changes:
+        connection.execute("BEGIN")
+        for sql in changes:
+            connection.execute(sql)
+        connection.execute("COMMIT")
+
+
+def columns_of(connection: duckdb.DuckDBPyConnection) -> dict[str, set[str]]:
+    """Return the columns that each of the lake's tables has; a past snapshot may have none."""
+    rows = connection.execute(
+        "SELECT table_name, column_name FROM duckdb_columns() WHERE database_name = 'lake'"
+    ).fetchall()
+    have: dict[str, set[str]] = {}
+    for table, column in rows:
+        have.setdefault(table, set()).add(column)
+    return have
+
+
+def _missing(table: Table, have: set[str] | None) -> Iterator[str]:
+    if have is None:
+        yield f'CREATE TABLE lake."{table.name}" ({table.create_sql})'
+        return
+    for column, definition in zip(table.columns, table.create_sql.split(", "), strict=True):
+        if column.name not in have:
+            yield f'ALTER TABLE lake."{table.name}" ADD COLUMN {definition}'
+
+
+def lock_down(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
+    """Let the connection see the lake's folder and no other file, for good."""
+    connection.execute(f"SET allowed_directories = [{quoted(f'{folder}/')}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+def require_question(query: str, kinds: list[duckdb.StatementType]) -> None:
+    """Raise ReadOnlyQueryError unless the query is one that only reads."""
+    if len(kinds) != 1:
+        raise ReadOnlyQueryError(f"found {len(kinds)} statements, expected one SELECT")
+    if kinds[0] not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
+        raise ReadOnlyQueryError(
+            f"found {kinds[0].name}, expected SELECT: the lake changes only by ingest, label and "
+            "dataset create"
+        )
+    maintenance = _MAINTENANCE.search(query)
+    if maintenance:
+        raise ReadOnlyQueryError(f"{maintenance.group()!r} changes the lake; questions only read")
+
+
+def explained(error: duckdb.Error) -> str:
+    """Return DuckDB's words with the tables that there are."""
+    text = str(error).strip()
+    return f"{text}\nknown tables: {', '.join(TABLES)}; columns: roadloop datalake tables"
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's words."""
+    return str(error).strip().splitlines()[0]
+
+
+def quoted(value: Any) -> str:
+    """Return an SQL text literal."""
+    return "'" + str(value).replace("'", "''") + "'"
