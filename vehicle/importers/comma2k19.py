@@ -117,22 +117,26 @@ def _plain(name: str) -> str:
     return name.replace("|", "_").strip(".") or "segment"
 
 
-def _load(folder: Path, name: str, shape: tuple[int, ...]) -> np.ndarray:
+def _array(path: Path) -> np.ndarray:
     try:
-        with (folder / name).open("rb") as file:
-            data = np.lib.format.read_array(file, allow_pickle=False)
+        with path.open("rb") as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise LogDamagedError(f"{folder / name} is not a NumPy array: {error}") from error
-    return table(data, shape, str(folder / name))
+        raise LogDamagedError(f"{path} is not a NumPy array: {error}") from error
+
+
+def _load(folder: Path, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    return table(_array(folder / name), shape, str(folder / name))
 
 
 def _signal(folder: Path, name: str, columns: int) -> tuple[np.ndarray, np.ndarray]:
     """Return times and [N, columns] values of a processed_log signal, in time order."""
     t_s = _load(folder, f"processed_log/{name}/t", (-1,))
     path = folder / f"processed_log/{name}/value"
-    with path.open("rb") as file:
-        value = np.lib.format.read_array(file, allow_pickle=False)
-    value = table(value.reshape(len(value), -1), (len(t_s), columns), str(path))
+    value = _array(path)
+    if value.ndim == 1:
+        value = value[:, None]
+    value = table(value, (len(t_s), columns), str(path))
     t_s, first = np.unique(t_s, return_index=True)
     return t_s, value[first]
 

@@ -107,27 +107,30 @@ def find_logs(folder: Path) -> list[tuple[str, Path]]:
 
     It looks four folders deep, by the files that mark each kind, in a fixed order.
     """
-    marks = (
-        ("comma2k19", "global_pose/frame_times", 1),
-        ("boreas", "camera_poses.csv", 0),
-        ("kitti", "calib.txt", 0),
-        ("nuscenes", "tracks.parquet", 0),
-    )
     found: list[tuple[str, Path]] = []
-    for kind, mark, up in marks:
+    for kind, mark, up in _MARKS:
         hits = (hit for depth in range(5) for hit in folder.glob("*/" * depth + mark))
-        found += [(kind, hit.parents[up]) for hit in sorted(hits)]
-    return [
-        (kind, path)
-        for kind, path in found
-        if kind not in ("kitti", "nuscenes") or _complete(kind, path)
-    ]
+        logs = sorted({hit.parents[up] for hit in hits})
+        found += [(kind, p) for p in logs if (kind, p) not in found and _complete(kind, p)]
+    return found
+
+
+_MARKS: Final = (
+    ("comma2k19", "global_pose/frame_times", 1),
+    ("boreas", "camera_poses.csv", 0),
+    ("boreas", "lidar_poses.csv", 0),
+    ("kitti", "calib.txt", 0),
+    ("nuscenes", "tracks.parquet", 0),
+)
+"""Kind, a file that marks it, and how far above the file the log's folder is."""
 
 
 def _complete(kind: str, path: Path) -> bool:
     if kind == "nuscenes":
         return (path / "map.parquet").is_file() and (path / "meta.json").is_file()
-    return any((path / name).is_dir() for name in ("image_l", "image_2", "image_0"))
+    if kind == "kitti":
+        return any((path / name).is_dir() for name in ("image_l", "image_2", "image_0"))
+    return True
 
 
 def _module(kind: str) -> Any:
