@@ -9,7 +9,7 @@ FIFO_PRIORITY = 50
 _MCL_CURRENT, _MCL_FUTURE = 1, 2
 
 
-def acquire(core: int | None = None) -> dict[str, str]:
+def prepare(core: int | None = None) -> dict[str, str]:
     """Make this process as punctual as the machine allows; call it after warm-up.
 
     A loop in SCHED_FIFO must sleep between frames: Linux takes 50 ms of each second from one that

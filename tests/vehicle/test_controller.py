@@ -136,8 +136,8 @@ def test_speed_profile_slows_before_the_bend_and_never_over_the_limit() -> None:
 
 def test_what_the_machine_refuses_is_said() -> None:
     if os.fork() == 0:  # the calling process keeps its own scheduling
-        had = realtime.acquire()
+        had = realtime.prepare()
         whole = set(had) == {"gc", "affinity", "memory_lock", "sched_fifo"} and all(had.values())
-        bad = realtime.acquire(core=10_000)["affinity"]
+        bad = realtime.prepare(core=10_000)["affinity"]
         os._exit(0 if whole and "ValueError: core 10000" in bad else 1)
     assert os.wait()[1] == 0
