@@ -90,6 +90,7 @@ def ingest(home: Home, *, progress: Callable[[int, int], None] | None = None) ->
         LakeError: the lake cannot be read or written; what was committed before stays.
     """
     report = IngestReport()
+    _sweep(home.lake / "clips")
     with Lake(home) as lake:
         landed = list(_landed(home.landing))
         known = _known(lake)
@@ -253,6 +254,17 @@ def _store(folder: Path, entry: FileEntry, stored: Path) -> None:
     finally:
         temp.unlink(missing_ok=True)
     wire.sync_folder(stored.parent)
+
+
+def _sweep(clips: Path) -> None:
+    """Remove half-copied files of processes that no longer run."""
+    for part in clips.glob("*/.*.part"):
+        try:
+            os.kill(int(part.name.split(".")[-2]), 0)
+        except (ProcessLookupError, ValueError, OverflowError):
+            part.unlink(missing_ok=True)
+        except PermissionError:
+            continue  # somebody else's, and alive
 
 
 def _set_aside(home: Home, folder: Path, reason: str, report: IngestReport) -> None:

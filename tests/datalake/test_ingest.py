@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+import os
 import shutil
 from pathlib import Path
 
@@ -275,6 +276,15 @@ def test_ingest_killed_by_the_system_again_and_again_ends_with_the_same_rows(hom
     ingest(home)
     assert counts(home) == (8, 8 * FRAMES, 8 * FRAMES, 8)
     assert len(list((home.lake / "clips").rglob("*.mcap"))) == 8
+
+
+def test_what_a_killed_ingest_left_half_copied_is_removed(home: Home) -> None:
+    folder = home.lake / "clips" / "ab"
+    folder.mkdir(parents=True)
+    (folder / ".x.mcap.99999999.part").write_bytes(b"half")
+    (folder / f".y.mcap.{os.getpid()}.part").write_bytes(b"half")
+    ingest(home)
+    assert [p.name for p in folder.iterdir()] == [f".y.mcap.{os.getpid()}.part"]
 
 
 def test_nothing_landed_is_no_error(home: Home) -> None:

@@ -46,33 +46,33 @@ def test_every_table_has_only_types_that_never_need_changing(home: Home) -> None
         assert all(c.about for c in table.columns)
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        "INSERT INTO pins VALUES ('x', 1, '', '', 1, 1)",
-        "DELETE FROM clips",
-        "UPDATE clips SET car_id = 'x'",
-        "DROP TABLE clips",
-        "CREATE TABLE t (a BIGINT)",
-        "ALTER TABLE clips ADD COLUMN x BIGINT",
-        "COPY clips TO 'stolen.csv'",
-        "ATTACH 'other.db'",
-        "CALL ducklake_cleanup_old_files('lake', cleanup_all => true)",
-        "FROM ducklake_delete_orphaned_files('lake', cleanup_all => true)",
-        "FROM ducklake_expire_snapshots('lake', versions => [1])",
-        "FROM sqlite_query('__ducklake_metadata_lake', 'DELETE FROM ducklake_snapshot')",
-        "SET memory_limit = '1GB'",
-        "SELECT 1; DROP TABLE clips",
-        "BEGIN",
-    ],
+WRITES = (
+    "INSERT INTO pins VALUES ('x', 1, '', '', 1, 1)",
+    "DELETE FROM clips",
+    "UPDATE clips SET car_id = 'x'",
+    "DROP TABLE clips",
+    "CREATE TABLE t (a BIGINT)",
+    "ALTER TABLE clips ADD COLUMN x BIGINT",
+    "COPY clips TO 'stolen.csv'",
+    "ATTACH 'other.db'",
+    "CALL ducklake_cleanup_old_files('lake', cleanup_all => true)",
+    "FROM ducklake_delete_orphaned_files('lake', cleanup_all => true)",
+    "FROM ducklake_expire_snapshots('lake', versions => [1])",
+    "FROM sqlite_query('__ducklake_metadata_lake', 'DELETE FROM ducklake_snapshot')",
+    "SET memory_limit = '1GB'",
+    "SELECT 1; DROP TABLE clips",
+    "BEGIN",
 )
-def test_a_question_cannot_write(home: Home, query: str) -> None:
+
+
+def test_a_question_cannot_write(home: Home) -> None:
     land(home)
     ingest(home)
     with Lake(home) as lake:
         before = lake.snapshot()
-        with pytest.raises(ReadOnlyQueryError):
-            lake.sql(query)
+        for query in WRITES:
+            with pytest.raises(ReadOnlyQueryError):
+                lake.sql(query)
         assert lake.snapshot() == before
         assert lake.sql("FROM ticks").num_rows == FRAMES
     assert not Path("stolen.csv").exists()
