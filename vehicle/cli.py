@@ -85,22 +85,24 @@ def replay(
     """
     import json
 
+    from rich.progress import Progress
+
     from vehicle.contracts import wire
     from vehicle.replay_verb import ReplayRequest, lines, run
 
-    report, health = run(
-        ReplayRequest(
-            route=route,
-            speed=speed,
-            bundle=bundle,
-            car=car,
-            adapt=adapt,
-            record_clips=record_clips,
-            picture=picture,
-            picture_frame=frame,
-            quiet=as_json,
-        )
+    request = ReplayRequest(
+        route=route,
+        speed=speed,
+        bundle=bundle,
+        car=car,
+        adapt=adapt,
+        record_clips=record_clips,
+        picture=picture,
+        picture_frame=frame,
     )
+    with Progress(transient=True, disable=as_json) as bar:
+        task = bar.add_task(f"replay {route.name}", total=None)
+        report, health = run(request, lambda n, of: bar.update(task, completed=n, total=of))
     if as_json:
         recorder = None if health is None else wire.to_plain(health)
         print(json.dumps({**wire.to_plain(report), "recorder": recorder}))

@@ -1,12 +1,10 @@
 """What `roadloop replay` does: choose the network, attach the recorder, show what happened."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from vehicle import bundles
 from vehicle.contracts.campaign import DEFAULT_CAMPAIGN
@@ -39,7 +37,6 @@ class ReplayRequest:
     record_clips: bool = False
     picture: Path | None = None
     picture_frame: int = 0
-    quiet: bool = False
 
 
 def parse_speed(text: str) -> Speed:
@@ -56,9 +53,14 @@ def parse_speed(text: str) -> Speed:
         raise ReplaySpeedError(f"speed is {text!r}, expected max or a factor like 1.0") from None
 
 
-def run(request: ReplayRequest) -> tuple[ReplayReport, Health | None]:
+def run(
+    request: ReplayRequest, progress: Callable[[int, int | None], None]
+) -> tuple[ReplayReport, Health | None]:
     """Replay as asked; return the report and, where clips were recorded, the recorder's health.
 
+    Args:
+        request: the options.
+        progress: told ticks done and, where the route says so, of how many.
     Raises:
         NoCarError, PictureFrameError, and all errors of `replay` and Recorder.
     """
@@ -70,22 +72,11 @@ def run(request: ReplayRequest) -> tuple[ReplayReport, Health | None]:
         recorder = None
         if request.record_clips:
             recorder = stack.enter_context(_recorder(source, car, bundle, lossless=speed == "max"))
-        bar = stack.enter_context(
-            Progress(
-                SpinnerColumn(),
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TextColumn("{task.completed} ticks"),
-                TimeElapsedColumn(),
-                transient=True,
-                disable=request.quiet,
-            )
-        )
-        task = bar.add_task(f"replay {request.route.name}", total=_ticks(source.metadata))
+        total = _ticks(source.metadata)
         artist = _Artist(request, source)
 
         def told(obs: Observation, tick: Tick) -> None:
-            bar.advance(task)
+            progress(tick.frame_id + 1, total)
             artist.see(obs, tick)
 
         report = replay(
