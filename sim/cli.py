@@ -45,3 +45,182 @@ def generate(
         "bytes": sum(f.size_bytes for f in manifest.files),
     }
     print(json.dumps(facts) if json_ else f"{facts['frames']} frames, {facts['boxes']} in {out}")
+
+
+@app.command()
+def drive(
+    town: Annotated[int, typer.Option(help="Town number; 16..19 are the demo fleet's.")] = 16,
+    seed: Annotated[int, typer.Option(help="Traffic, route and light; same seed, same drive.")] = 0,
+    light: Annotated[str, typer.Option(help="day or night.")] = "day",
+    family: Annotated[
+        str, typer.Option(help="town_drive, jaywalker or sudden_brake.")
+    ] = "town_drive",
+    ticks: Annotated[int, typer.Option(help="How many frames at 10 Hz.")] = 300,
+    record: Annotated[Path | None, typer.Option(help="Write the drive as a route file.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Bundle folder; default: the base.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Drive the real car stack through a town: it sees, plans and steers, the town answers.
+
+    With --record the drive becomes a route file for `roadloop replay`.
+    """
+    from rich.progress import Progress
+
+    from sim.driving import drive_town
+
+    with Progress(disable=json_) as bar:
+        task = bar.add_task(f"town {town} by {light}", total=ticks)
+        facts = drive_town(
+            town=town,
+            seed=seed,
+            light=light,
+            family=family,
+            ticks=ticks,
+            record=record,
+            bundle=bundle,
+            progress=lambda done: bar.update(task, completed=done),
+        )
+    if json_:
+        print(json.dumps(facts))
+        return
+    print(f"{facts['distance_m']:.0f} m in {ticks} ticks, {facts['collisions']} collisions")
+    print(
+        f"tick p50 {facts['p50_ms']:.1f} ms, p99 {facts['p99_ms']:.1f} ms, rungs {facts['rungs']}"
+    )
+    print(f"events {facts['events'] or 'none'}{f', recorded in {record}' if record else ''}")
+
+
+@app.command()
+def render(
+    out: Annotated[Path, typer.Argument(help="PNG file to write.")] = Path("sheet.png"),
+    town: Annotated[int, typer.Option(help="Town number.")] = 3,
+    seed: Annotated[int, typer.Option(help="Of the traffic and the place.")] = 0,
+    light: Annotated[str, typer.Option(help="day, night or both.")] = "both",
+    family: Annotated[str, typer.Option(help="Scenario family.")] = "town_drive",
+    after: Annotated[int, typer.Option(help="Ticks to drive before the picture.")] = 30,
+    boxes: Annotated[bool, typer.Option(help="Draw the labelled boxes.")] = True,
+) -> None:
+    """Draw all eight cameras with their labelled boxes, and the BEV labels from above."""
+    import cv2
+    import numpy as np
+
+    from sim.episode import Episode
+    from sim.sheet import contact_sheet
+
+    sheets = []
+    for name in ("day", "night") if light == "both" else (light,):
+        episode = Episode(town=town, seed=seed, light=name, family=family)
+        for _ in range(after):
+            episode.step(None)
+        sheets.append(contact_sheet(episode, boxes=boxes))
+    done, data = cv2.imencode(".png", cv2.cvtColor(np.vstack(sheets), cv2.COLOR_RGB2BGR))
+    from vehicle.contracts import wire
+
+    wire.require(bool(done), f"{out}: the picture could not be encoded")
+    wire.atomic_write(out, data.tobytes())
+    print(f"{out}: town {town}, seed {seed}, {light}")
+
+
+@app.command()
+def families(
+    json_: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+) -> None:
+    """List the scenario families, their share of all drives and their parameters."""
+    from dataclasses import asdict
+
+    from sim.scenarios import FAMILIES
+
+    table = {name: asdict(family) for name, family in FAMILIES.items()}
+    if json_:
+        print(json.dumps(table))
+        return
+    for name, row in table.items():
+        numbers = ", ".join(f"{k} {v}" for k, v in row.items() if k != "about")
+        print(f"{name:14} {row['about']}\n{'':14} {numbers}")
+
+
+@app.command()
+def car(
+    name: Annotated[str, typer.Argument(help="Name of the car; its folder is in ROADLOOP_HOME.")],
+    town: Annotated[int, typer.Option(help="Town of the first route.")] = 16,
+    seed: Annotated[int, typer.Option(help="Seed of the first route.")] = 0,
+    light: Annotated[str, typer.Option(help="day or night.")] = "night",
+    ticks: Annotated[
+        int, typer.Option(help="How many frames at 10 Hz; a minute to a route.")
+    ] = 600,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the facts here, every tick timed.")
+    ] = None,
+    progress_file: Annotated[
+        Path | None, typer.Option(help="Write the ticks driven so far here, for who watches.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Drive one car of the fleet: its installed network, its recorder, clips into its outbox.
+
+    Send them home with `roadloop vehicle uplink NAME`.
+    """
+    from sim.car import drive_shift
+    from vehicle.contracts import wire
+    from vehicle.contracts.home import Home
+
+    def told(done: int) -> None:
+        if progress_file is not None and done % 20 == 0:
+            progress_file.write_text(str(done))
+
+    facts = drive_shift(
+        Home.here(), name, town=town, seed=seed, light=light, ticks=ticks, progress=told
+    )
+    if out is not None:
+        wire.atomic_write(out, wire.canonical(facts))
+    shown = {k: v for k, v in facts.items() if k != "tick_us"}
+    print(json.dumps(shown) if as_json else "\n".join(f"{k:12} {v}" for k, v in shown.items()))
+
+
+def demo(
+    data: Annotated[
+        Path | None,
+        typer.Option(envvar="ROADLOOP_DATA", help="Folder of real drive logs to replay as well."),
+    ] = None,
+    cars: Annotated[int, typer.Option(help="Simulated cars, a process each.")] = 2,
+    ticks: Annotated[int, typer.Option(help="Frames per car before learning.")] = 3_400,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Turn the whole loop once: two cars drive, notice, send home; home learns and sends back.
+
+    All state is in ROADLOOP_HOME (default .roadloop/). A run that was stopped goes on where it
+    stood; a finished one is moved to its folder `previous`. docs/how-to/run-the-demo.md
+    """
+    from rich.console import Console
+
+    from sim import loop, report
+    from vehicle.contracts.home import Home
+
+    console, home = Console(stderr=as_json), Home.here()
+    options = loop.DemoOptions(cars=cars, ticks=ticks, data=str(data) if data else None)
+    facts = loop.run(home, options, console)
+    report.write_page(home, facts)
+    if as_json:
+        print(json.dumps(facts))
+    else:
+        console.print(report.table(facts))
+        console.print(f'kept in {home.reports}; ask the lake: roadloop datalake sql "..."')
+
+
+def bench(
+    name: Annotated[str, typer.Argument(help="loop, engine, sim, or all.")],
+    frames: Annotated[int | None, typer.Option(help="Samples; default: enough for p99.9.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Bundle folder; default: the base.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Write all results to this page.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the one shape of all benches.")
+    ] = False,
+) -> None:
+    """Measure a figure the project promises, beside its peer, and say which limits hold.
+
+    Exits 0 when it measured, whatever holds. Timings are noisy on a shared machine: the load
+    before and after is printed with them.
+    """
+    from sim.bench import run
+
+    run(name, frames=frames, bundle=bundle, page=page, as_json=as_json)

@@ -1,7 +1,11 @@
 """One run of a scenario: the world moves, the ego obeys commands, the truth is known."""
 
 import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +20,9 @@ from vehicle.config import RIG_R, VehicleConfig
 from vehicle.contracts.ego import ControlCommand, EgoState
 from vehicle.contracts.frame import FrameSet, Observation, Rig
 from vehicle.contracts.scenario import LightName, Scenario
+
+if TYPE_CHECKING:
+    from vehicle.drive import Drive
 
 _START_NS = 1_000_000_000
 _MAX_STEP_S = 0.1
@@ -206,11 +213,11 @@ class Episode:
             near &= np.abs(t["goal_m"] - t["side_m"]) < 0.05
             self._pick(near, x, lambda actor: self.actors.step_out(actor, 2.2))
 
-    def _pick(self, mask: np.ndarray, x: np.ndarray, act: object) -> None:
+    def _pick(self, mask: np.ndarray, x: np.ndarray, act: Callable[[int], None]) -> None:
         rows = np.flatnonzero(mask)
         if len(rows):
             row = rows[int(np.argmin(x[rows]))]
-            act(int(self.actors.table["actor_id"][row]))  # type: ignore[operator]
+            act(int(self.actors.table["actor_id"][row]))
 
     def _in_ego_frame(self) -> tuple[np.ndarray, np.ndarray]:
         t, m = self.actors.table, self.motion
@@ -249,6 +256,73 @@ def boxes_touch(a: np.ndarray, b: np.ndarray) -> bool:
         if abs(axis @ gap) > reach:
             return False
     return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriveResult:
+    """How a closed-loop drive went.
+
+    Args:
+        ticks: driven.
+        distance_m: along the path of the rear axle.
+        collisions: contacts with actors, each actor counted once.
+        events: triggers fired, by name.
+        rungs: ticks on each rung of the degrade ladder.
+        total_us: release to command of each tick.
+    """
+
+    ticks: int
+    distance_m: float
+    collisions: int
+    events: dict[str, int]
+    rungs: dict[str, int]
+    total_us: tuple[int, ...]
+
+
+def drive_episode(
+    car: "Drive",
+    episode: Episode,
+    ticks: int,
+    progress: Callable[[int], None] | None = None,
+    truth: "TruthLog | None" = None,
+) -> DriveResult:
+    """Run the real car stack in a world: it sees, plans and steers; the world answers.
+
+    Args:
+        car: with its sinks; the caller closes it.
+        ticks: how long.
+        progress: called with the ticks driven so far.
+        truth: keeps the labels of every tick.
+    """
+    events: Counter[str] = Counter()
+    rungs: Counter[str] = Counter()
+    total_us, distance_m = [], 0.0
+    for done in range(1, ticks + 1):
+        tick = car.tick(episode.observe())
+        if truth is not None:
+            truth.add(episode)
+        events.update(e.trigger for e in tick.events)
+        rungs[tick.timing.rung] += 1
+        total_us.append(tick.timing.total_us)
+        before = episode.motion
+        episode.step(tick.command or _coast(episode))
+        distance_m += math.hypot(episode.motion.x_m - before.x_m, episode.motion.y_m - before.y_m)
+        if progress:
+            progress(done)
+    return DriveResult(
+        ticks=ticks,
+        distance_m=distance_m,
+        collisions=len({actor for _, actor in episode.collisions}),
+        events=dict(events),
+        rungs=dict(rungs),
+        total_us=tuple(total_us),
+    )
+
+
+def _coast(episode: Episode) -> ControlCommand:
+    return ControlCommand(
+        frame_id=episode.frame_id, mono_ns=episode.mono_ns, accel_mps2=-1.0, curvature_1pm=0.0
+    )
 
 
 class TruthLog:

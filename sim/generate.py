@@ -103,13 +103,14 @@ def _write(
             if len(batch) == SHARD_FRAMES or done == frames:
                 entries.append(write_shard(folder / f"shard-{len(entries):05d}.npz", batch))
                 batch = []
-                if progress:
-                    progress(done)
+            if progress:
+                progress(done)
     assert rig is not None
     return DatasetManifest(
         name=name,
         snapshot=0,
-        query=f"sim generate towns={towns[0]}..{towns[-1]} frames={frames} light={light} seed={seed}",
+        query=f"sim generate towns={towns[0]}..{towns[-1]} frames={frames} light={light}"
+        f" seed={seed}",
         rig=rig,
         frames=done,
         boxes={kind: int(n) for kind, n in zip(KINDS, boxes, strict=True) if n},

@@ -11,8 +11,9 @@ import numpy as np
 from numba import njit
 
 from sim.paint import CELL_M, MIP_LEVELS, Ground
-from sim.raster import draw_mesh, draw_shadows, fill_rest, finish
+from sim.raster import draw_mesh, draw_shadows
 from sim.scenery import Scenery
+from sim.shade import fill_rest, finish
 from sim.shapes import CAR_SHAPES, HEAD, TAIL, Mesh, car_mesh, person_parts
 from vehicle.contracts.frame import CameraModel
 from vehicle.contracts.scene import KINDS
@@ -142,7 +143,7 @@ def make_view(camera: CameraModel) -> View:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Staged:
-    """The actors of one instant as a mesh; shadows and headlight pools [3, Q, 4, 3] on the ground."""
+    """The actors of one instant as a mesh; shadows and headlight pools on the ground."""
 
     mesh: Mesh
     first: np.ndarray
@@ -357,18 +358,18 @@ def render(
     ):
         draw_mesh(
             mesh.quads, mesh.normals, mesh.colours, mesh.material, first, spheres, owners, rot,
-            move, eye, view.lens, light.values, where, view.colour, depth, ids, view.glow,
+            move, eye, view.lens, light.values, view.colour, depth, ids, view.glow,
         )  # fmt: skip
     draw_shadows(staged.shadows, rot, move, view.lens, 1, view.mask)
     for step, pools in enumerate(staged.pools):
         draw_shadows(pools, rot, move, view.lens, 2 + step, view.mask)
     fill_rest(
-        view.rays, view.lens, where, ground.texels, ground.mip_start, ground.mip_height,
+        view.rays, where, ground.texels, ground.mip_start, ground.mip_height,
         ground.mip_width, np.array(ground.origin_m), CELL_M, light.values, light.sky, view.colour,
-        depth, ids, view.glow, view.mask,
+        depth, view.glow, view.mask,
     )  # fmt: skip
     finish(
-        view.rays, view.lens, view.ego_from_camera, where, ground.lamps,
+        view.lens, view.ego_from_camera, where, ground.lamps,
         np.array(ground.origin_m), light.values, light.sky, seed, view.colour, depth, view.glow,
         out,
     )  # fmt: skip

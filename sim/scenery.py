@@ -1,5 +1,6 @@
 """What stands beside the road and never moves: buildings, trees, street lamps."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -168,7 +169,7 @@ def _tree(rng: np.random.Generator, site: _Site, at: np.ndarray) -> None:
         (trunk + 0.3 * (height - trunk), 1.0),
         (trunk + 0.7 * (height - trunk), 0.85),
     )
-    for (z0, k0), (z1, k1) in zip(levels, levels[1:], strict=False):
+    for (z0, k0), (z1, k1) in itertools.pairwise(levels):
         mesh.prism(ring(6, r * k0, z0, place), ring(6, r * k1, z1, place), leaf, material=LEAVES)
     z, k = levels[-1]
     mesh.prism(ring(6, r * k, z, place), ring(6, r * 0.3, height, place), leaf, material=LEAVES)
