@@ -22,6 +22,9 @@ WEIGHTS: Final = {EP: 5.0, TTC: 5.0, CF: 2.0, LK: 2.0}
 """Weights of the sub-scores that are summed; NC and DAC multiply (after PDMS, NAVSIM v1)."""
 
 MAX_USERS: Final = 64
+YOUNG_TICKS: Final = 3
+"""Tracks younger than this have no velocity worth an emergency."""
+
 MRM_BRAKE_MPS2: Final = 4.0
 """UN R157 5.5: largest deceleration a minimal risk manoeuvre aims at."""
 
@@ -124,10 +127,16 @@ class Planner:
         brakes[-2:] = config.comfort_brake_mps2, _EMERGENCY_RATIO * config.max_brake_mps2
         names = [f"lateral{s:+.1f}/speed{p}" for s in sides for p in SPEED_PERCENT]
         names += ["stop/comfort", "emergency/stop"]
+        users, young = _users(scene)
         states, scores, hits = self._roll(
-            path, profile, ego, _users(scene), offsets, targets, brakes, scene
+            path, profile, ego, users, offsets, targets, brakes, scene
         )
         best, total = _pick(scores, hits, names, previous)
+        if names[best] == "emergency/stop" and young.any():
+            # a track of a tick or two is a reason to brake, not to slam the brakes
+            old = self._roll(path, profile, ego, users[~young], offsets, targets, brakes, scene)
+            if names[_pick(old[1], old[2], names, previous)[0]] != "emergency/stop":
+                best, total = best - 1, 0.0
         return states[best], names[best], _named(scores[best], total)
 
     def _roll(
@@ -200,10 +209,10 @@ class Planner:
         self._roll(path, profile, ego, np.ones((1, 7)), one, one, 0.0 * one, None)
 
 
-def _users(scene: Scene | None) -> np.ndarray:
-    """Return road users [N, 7] for the kernels, the nearest MAX_USERS."""
+def _users(scene: Scene | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return road users [N, 7] for the kernels, the nearest MAX_USERS, and which are young."""
     if scene is None or scene.tracks.size == 0:
-        return np.zeros((0, 7))
+        return np.zeros((0, 7)), np.zeros(0, np.bool_)
     tracks = scene.tracks
     if tracks.size > MAX_USERS:
         away = tracks["x_m"] ** 2 + tracks["y_m"] ** 2
@@ -212,7 +221,7 @@ def _users(scene: Scene | None) -> np.ndarray:
     columns = ("x_m", "y_m", "yaw_rad", "length_m", "width_m", "vx_mps", "vy_mps")
     for i, column in enumerate(columns):
         users[:, i] = tracks[column]
-    return users
+    return users, tracks["age_ticks"] < YOUNG_TICKS
 
 
 def _pick(

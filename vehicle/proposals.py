@@ -130,6 +130,7 @@ def rollout(
         error = min(3.0, max(-3.0, d - offset))
         turn = min(0.6, max(-0.6, turn))
         rate = -(g[0] * error + g[1] * turn + g[2] * (kappa - bend))
+        rate *= min(1.0, 0.5 * v)  # standing, no error can be steered away
         kappa += STEP_S * min(_CURVATURE_RATE, max(-_CURVATURE_RATE, rate))
         tight = min(body[2], _LATERAL_HARD / max(v * v, 0.01))
         kappa = min(tight, max(-tight, kappa))

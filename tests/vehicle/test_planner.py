@@ -151,6 +151,21 @@ def test_it_stops_hard_when_nothing_else_avoids_the_collision() -> None:
     assert plan.scores["no_collision"] == 1.0
 
 
+def test_a_track_of_one_tick_is_braked_for_gently() -> None:
+    planner = Planner(CONFIG)
+    obs = seen(0, 0, 0, 0, 10.0, 0.0, 0.0, straight())
+    tracks = users((17.0, 0.0, 0.0, 0.0))
+    tracks["age_ticks"] = 1
+    assert planner.plan(scene_of(tracks), obs, None, "full").proposal == "stop/comfort"
+
+
+def test_standing_it_does_not_wind_up_the_steering() -> None:
+    planner = Planner(CONFIG)
+    obs = seen(0, 0, 1.0, 0, 0.0, 0.0, 0.0, straight())
+    plan = planner.plan(scene_of(users((6.5, -1.0, 0.0, 0.0))), obs, None, "full")
+    assert abs(plan.trajectory.states[:, 6]).max() < 0.02
+
+
 def test_it_passes_a_parked_car_that_leaves_room() -> None:
     planner = Planner(CONFIG)
     obs = seen(0, 0, 0, 0, 8.0, 0.0, 0.0, straight())
