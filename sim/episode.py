@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -55,9 +55,9 @@ class Episode:
     ) -> None:
         self.light = make_light(light, np.random.default_rng((3, seed, town)))
         self.scenario = Scenario(
-            town=town, seed=seed, light=light, family=family, rate_hz=rate_hz,
+            town=town, seed=seed, light=cast(LightName, light), family=family, rate_hz=rate_hz,
             parameters=parameters or {},
-        )  # type: ignore[arg-type]  # fmt: skip
+        )  # fmt: skip
         self.config = config or VehicleConfig()
         self.rig = rig
         self.town = build_town(town)

@@ -11,6 +11,7 @@ import numpy as np
 from sim.episode import Episode
 from sim.render import make_light
 from vehicle.contracts import wire
+from vehicle.contracts.clip import FileEntry
 from vehicle.contracts.sample import (
     BOX_COLUMNS,
     LABEL_MIN_PIXELS,
@@ -91,7 +92,9 @@ def _write(
     tags: dict[str, str],
     progress: Callable[[int], None] | None,
 ) -> DatasetManifest:
-    entries, boxes, batch, done, rig = [], np.zeros(len(KINDS), int), [], 0, None
+    entries: list[FileEntry] = []
+    batch: list[Sample] = []
+    boxes, done, rig = np.zeros(len(KINDS), int), 0, None
     for index, town in enumerate(towns):
         share = frames * (index + 1) // len(towns) - frames * index // len(towns)
         for sample, episode in _town_samples(town, share, light, seed):

@@ -39,7 +39,7 @@ def bev_picture(bev: np.ndarray, boxes: np.ndarray, cell_px: int = 8) -> np.ndar
     picture[(bev & BEV_DRIVABLE) != 0] = (86, 88, 92)
     picture[(bev & BEV_LANE) != 0] = (228, 220, 190)
     picture[(bev & BEV_OCCUPIED) != 0] = (140, 66, 60)
-    picture = cv2.resize(
+    above = cv2.resize(
         picture[::-1, ::-1], None, fx=cell_px, fy=cell_px, interpolation=cv2.INTER_NEAREST
     )
     scale = cell_px / BEV.cell_m
@@ -55,8 +55,8 @@ def bev_picture(bev: np.ndarray, boxes: np.ndarray, cell_px: int = 8) -> np.ndar
         )
         seen = row[7] >= LABEL_MIN_PIXELS
         colour = _COLOURS.get(int(row[0]), (255, 255, 255)) if seen else (120, 120, 120)
-        cv2.polylines(picture, [np.round(px).astype(np.int32)], True, colour, 2 if seen else 1)
-    return picture
+        cv2.polylines(above, [np.round(px).astype(np.int32)], True, colour, 2 if seen else 1)
+    return above
 
 
 def _tile(camera: CameraModel, image: np.ndarray, boxes: np.ndarray | None) -> np.ndarray:
