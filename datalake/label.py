@@ -76,7 +76,7 @@ def label(
         frames and boxes paid for.
     Raises:
         UnknownClipError: a clip is not in the lake.
-        MissingTruthError: there is no truth for a clip or frame; nothing of that clip was bought.
+        MissingTruthError: there is no truth for a clip or frame; nothing was bought.
     """
     wire.require(every >= 1, f"every is {every}, expected 1 or more")
     ids = sorted(set(clip_ids))
@@ -84,15 +84,24 @@ def label(
     unknown = [c for c in ids if c not in facts]
     if unknown:
         raise UnknownClipError(f"clip {unknown[0][:12]} is not in the lake; ingest it first")
-    bought = already = boxes = 0
-    for clip_id in ids:
-        car_id, route_id = facts[clip_id]
-        wanted = _wanted(lake, clip_id, frames, every)
-        truth = Truth(home.car(car_id) / "truth" / f"{route_id}.npz")
-        new, cost = _buy(lake, clip_id, wanted, truth)
-        bought, boxes = bought + new, boxes + cost
-        already += len(wanted) - new
-    return LabelReport(clips=len(ids), frames=bought, already=already, boxes=boxes)
+    wanted = {clip_id: _wanted(lake, clip_id, frames, every) for clip_id in ids}
+
+    def change(writer: Writer) -> tuple[int, int]:
+        bought: list[dict[str, Any]] = []
+        boxes: list[dict[str, Any]] = []
+        for clip_id in ids:
+            new = sorted(set(wanted[clip_id]) - writer.frames("labelled", clip_id))
+            if new:
+                car_id, route_id = facts[clip_id]
+                truth = Truth(home.car(car_id) / "truth" / f"{route_id}.npz")
+                _deliver(home, clip_id, {f: truth.frame(f) for f in new}, bought, boxes)
+        writer.append("labelled", LABELLED.rows(bought))
+        writer.append("labels", LABELS.rows(boxes))
+        return len(bought), sum(row["boxes"] for row in bought)
+
+    count, cost = lake.write(change)
+    asked = sum(len(f) for f in wanted.values())
+    return LabelReport(clips=len(ids), frames=count, already=asked - count, boxes=cost)
 
 
 def rasters(home: Home, clip_id: str) -> dict[int, np.ndarray]:
@@ -165,35 +174,27 @@ def _wanted(
     return wanted
 
 
-def _buy(lake: Lake, clip_id: str, wanted: list[int], truth: Truth) -> tuple[int, int]:
-    """Append the labels of frames not bought before; return how many, and their boxes."""
-
-    def change(writer: Writer) -> tuple[int, int]:
-        new = sorted(set(wanted) - writer.frames("labelled", clip_id))
-        if not new:
-            return 0, 0
-        delivered = {frame: truth.frame(frame) for frame in new}
-        kept = rasters(lake.home, clip_id) | {f: bev for f, (_, bev) in delivered.items()}
-        _write_rasters(labels_file(lake.home, clip_id), kept)
-        costs = {f: int((b[:, 7] >= LABEL_MIN_PIXELS).sum()) for f, (b, _) in delivered.items()}
-        writer.append(
-            "labelled",
-            LABELLED.rows(
-                {
-                    "clip_id": clip_id,
-                    "frame_id": frame,
-                    "boxes": costs[frame],
-                    "source": SOURCE,
-                    "bev_sha256": bev_digest(bev),
-                }
-                for frame, (_, bev) in delivered.items()
-            ),
+def _deliver(
+    home: Home,
+    clip_id: str,
+    frames: Mapping[int, tuple[np.ndarray, np.ndarray]],
+    bought: list[dict[str, Any]],
+    boxes: list[dict[str, Any]],
+) -> None:
+    """Keep the rasters of a clip's new frames; add their rows to `bought` and `boxes`."""
+    kept = rasters(home, clip_id) | {frame: bev for frame, (_, bev) in frames.items()}
+    _write_rasters(labels_file(home, clip_id), kept)
+    for frame, (drawn, bev) in frames.items():
+        boxes += _box_rows(clip_id, frame, drawn)
+        bought.append(
+            {
+                "clip_id": clip_id,
+                "frame_id": frame,
+                "boxes": int((drawn[:, 7] >= LABEL_MIN_PIXELS).sum()),
+                "source": SOURCE,
+                "bev_sha256": bev_digest(bev),
+            }
         )
-        rows = (r for f, (boxes, _) in delivered.items() for r in _box_rows(clip_id, f, boxes))
-        writer.append("labels", LABELS.rows(rows))
-        return len(new), sum(costs.values())
-
-    return lake.write(change)
 
 
 def bev_digest(bev: np.ndarray) -> str:
