@@ -1,0 +1,177 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from training_parts import make_dataset, small
+
+from training import export as exporting
+from training.batches import load_frames
+from training.export import (
+    BundleTooLargeError,
+    ParityError,
+    RunUnfinishedError,
+    check_parity,
+    export,
+    folded,
+    to_onnx,
+)
+from training.model import NetR
+from training.train import train
+from training.weights import ParentBundleError, network_of, read_arrays, read_weights
+from vehicle import bundles
+from vehicle.contracts import wire
+from vehicle.contracts.bundle import ModelBundle
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_dataset(tmp_path_factory.mktemp("data") / "noise", frames=6)
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "run"
+    train(small(steps=8, norm_until=8), [data], out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def bundle(run, tmp_path_factory):
+    out = tmp_path_factory.mktemp("bundle") / "bundle"
+    export(run, out, name="base", version=3, odd={"light": "day"})
+    return out
+
+
+def session(folder):
+    return onnxruntime.InferenceSession(str(folder / "model.onnx"))
+
+
+def test_the_car_accepts_the_bundle(bundle):
+    bundles.self_test(bundle)
+    manifest = bundles.load(bundle)
+    assert manifest.tag == "base@3"
+    assert manifest.odd == {"light": "day"}
+    assert [s.name for s in manifest.outputs] == [
+        "heat",
+        "box",
+        "dense",
+        "embedding",
+        "uncertainty",
+    ]
+    assert {s.dtype for s in manifest.inputs} == {"uint8"}
+
+
+def test_pictures_enter_the_first_convolution_as_bytes(bundle):
+    graph = onnx.load(bundle / "model.onnx").graph
+    first = {n.op_type for n in graph.node if {"front", "side"} & set(n.input)}
+    assert first == {"Transpose"}
+    assert not any(n.op_type == "Cast" for n in graph.node)
+
+
+def test_the_float_graph_computes_what_torch_computes(run, data, tmp_path):
+    net = network_of(("car", "pedestrian"), read_arrays(run / "weights.npz"))
+    to_onnx(net, tmp_path / "net.onnx")
+    frames = load_frames(data)
+    pictures = [{"front": frames.front[0], "side": frames.side[0]}]
+    assert check_parity(net, tmp_path / "net.onnx", pictures) < 1e-3
+    with torch.no_grad():
+        net.heat[1].bias += 0.5
+    with pytest.raises(ParityError, match="'heat'"):
+        check_parity(net, tmp_path / "net.onnx", pictures)
+
+
+def test_folding_leaves_the_network_it_was_given_alone(run):
+    net = network_of(("car", "pedestrian"), read_arrays(run / "weights.npz"))
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    folded(net)
+    assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
+
+
+def test_quantising_moves_probabilities_little(run, bundle, data):
+    net = network_of(("car", "pedestrian"), read_arrays(run / "weights.npz")).eval()
+    frames = load_frames(data)
+    heat, dense = session(bundle).run(
+        ["heat", "dense"], {"front": frames.front[1], "side": frames.side[1]}
+    )
+    with torch.no_grad():
+        wanted = net(torch.from_numpy(frames.front[1:2]), torch.from_numpy(frames.side[1:2]))
+    assert np.abs(heat - wanted["heat"].sigmoid().numpy()).mean() < 0.02
+    assert np.abs(dense - wanted["dense"].sigmoid().numpy()).mean() < 0.03
+
+
+def test_half_means_as_far_out_as_the_99th_percentile_of_training(bundle, data):
+    frames, net = load_frames(data), session(bundle)
+    seen = [
+        net.run(["uncertainty"], {"front": f, "side": s})[0].item()
+        for f, s in zip(frames.front, frames.side, strict=True)
+    ]
+    assert np.percentile(seen, 99) == pytest.approx(0.5, abs=0.02)
+    black = {"front": frames.front[0] * 0, "side": frames.side[0] * 0}
+    assert net.run(["uncertainty"], black)[0].item() > 0.9
+
+
+def test_a_fine_tune_goes_on_from_the_weights_of_its_parent(bundle, data, tmp_path):
+    config = small(steps=2, norm_until=0, learning_rate=1e-9, weight_decay=0.0)
+    result = train(config, [data], tmp_path / "run", parent=bundle)
+    assert result.run.parent_digest == bundles.digest_of(bundle)
+    _, before = read_weights(bundle)
+    after = read_arrays(tmp_path / "run" / "weights.npz")
+    assert all(np.allclose(before[k], after[k], atol=1e-6) for k in before)
+    statistics = [k for k in before if "running" in k]
+    assert statistics
+    assert all(np.array_equal(before[k], after[k]) for k in statistics)
+    child = export(tmp_path / "run", tmp_path / "b", name="base", version=4, odd={})
+    assert child.lineage.parent_digest == bundles.digest_of(bundle)
+
+
+def test_an_unfinished_run_is_not_exported(data, tmp_path):
+    train(small(steps=4), [data], tmp_path / "run", stop_at=2)
+    with pytest.raises(RunUnfinishedError):
+        export(tmp_path / "run", tmp_path / "b", name="base", version=1, odd={})
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_bundle_over_the_limit_is_refused_without_a_manifest(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "MAX_BUNDLE_BYTES", 1000)
+    with pytest.raises(BundleTooLargeError, match="at most 1000"):
+        export(run, tmp_path / "b", name="base", version=1, odd={})
+    assert not (tmp_path / "b" / "bundle.json").exists()
+
+
+def test_a_parent_with_changed_weights_is_refused(bundle, tmp_path):
+    for path in bundle.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    weights = tmp_path / "weights.npz"
+    data = bytearray(weights.read_bytes())
+    data[500] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(ParentBundleError, match="not the file its manifest names"):
+        read_weights(tmp_path)
+
+
+def test_a_parent_for_other_cameras_is_refused(bundle, tmp_path):
+    for path in bundle.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    manifest = wire.from_bytes(ModelBundle, (bundle / "bundle.json").read_bytes())
+    other = replace(manifest, rig=replace(manifest.rig, name="X"))
+    (tmp_path / "bundle.json").write_bytes(wire.to_bytes(other))
+    with pytest.raises(ParentBundleError, match="rig 'X', expected 'R'"):
+        read_weights(tmp_path)
+
+
+def test_weights_of_another_network_are_refused(run):
+    weights = read_arrays(run / "weights.npz")
+    del weights["box.1.bias"]
+    with pytest.raises(ParentBundleError, match=r"box\.1\.bias"):
+        network_of(("car", "pedestrian"), weights)
+
+
+def test_sizes_are_read_off_the_weights(run):
+    config = json.loads((run / "run.json").read_text())["config"]["net"]
+    net = network_of(("car", "pedestrian"), read_arrays(run / "weights.npz"))
+    assert isinstance(net, NetR)
+    assert wire.to_plain(net.config) == config
