@@ -1,13 +1,17 @@
 """Benches that span packages; what must hold stands next to what measures it."""
 
+import json
 import resource
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
+from rich.console import Console
+from rich.progress import Progress
 
 from sim.episode import Episode
 from vehicle import bundles
@@ -15,18 +19,25 @@ from vehicle.bench import engine_bench
 from vehicle.budget import Budget
 from vehicle.clock import SystemClock
 from vehicle.config import RIG_R
+from vehicle.contracts import wire
 from vehicle.contracts.bench import Bench, Must, percentiles
 from vehicle.contracts.campaign import DEFAULT_CAMPAIGN
 from vehicle.contracts.frame import FrameSet, Observation
 from vehicle.contracts.telemetry import STAGE_BUDGET_US, TICK_BUDGET_US
 from vehicle.contracts.tick import Tick
+from vehicle.contracts.wire import RefusedError
 from vehicle.drive import Drive
 from vehicle.engine import Engine
 from vehicle.preprocess import Preprocessor
 from vehicle.realtime import prepare
 from vehicle.recorder import Recorder
 
-Progress = Callable[[float], None]
+Told = Callable[[float], None]
+
+
+class UnknownBenchError(RefusedError):
+    """There is no bench of that name."""
+
 
 FRAME_RATE_HZ = 36.0
 DISTINCT_FRAMES = 120
@@ -41,7 +52,7 @@ def rendered(count: int, light: str = "day") -> list[Observation]:
     return out
 
 
-def loop_bench(*, frames: int, progress: Progress, bundle: Path | None = None) -> Bench:
+def loop_bench(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
     """Measure the whole in-car loop, frames released on schedule, recorder running beside it.
 
     Latency counts from the scheduled release of a frame to its command, so that queueing shows.
@@ -85,7 +96,7 @@ def loop_bench(*, frames: int, progress: Progress, bundle: Path | None = None) -
 
 
 def _run(
-    drive: Drive, seen: list[Observation], frames: int, clock: SystemClock, progress: Progress
+    drive: Drive, seen: list[Observation], frames: int, clock: SystemClock, progress: Told
 ) -> list[Tick]:
     period_ns = round(1e9 / FRAME_RATE_HZ)
     start_ns, ticks = clock.mono_ns() + period_ns, []
@@ -178,7 +189,7 @@ def _loop_musts(bench: Bench, total_ms: np.ndarray, ticks: list[Tick], bare_ms: 
     )
 
 
-def sim_bench(*, frames: int, progress: Progress) -> Bench:
+def sim_bench(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
     """Measure an 8-camera tick of the simulator by day and by night, on one core."""
     bench, clock = Bench(name="sim"), SystemClock()
     for light in ("day", "night"):
@@ -204,15 +215,65 @@ def sim_bench(*, frames: int, progress: Progress) -> Bench:
     return bench
 
 
-def engine_row(*, frames: int, progress: Progress) -> Bench:
-    """Measure the shipped bundle on the engine: threads, and black, white and noisy pictures."""
-    progress(0.0)
-    return engine_bench()
+def engine_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
+    """Measure a bundle on the engine: threads, and black, white and noisy pictures."""
+    return engine_bench(bundle, runs=frames, progress=progress)
 
 
 BENCHES: dict[str, tuple[Callable[..., Bench], int]] = {
-    "loop": (loop_bench, 7_000),
-    "engine": (engine_row, 0),
     "sim": (sim_bench, 200),
+    "engine": (engine_row, 700),
+    "loop": (loop_bench, 7_000),
 }
-"""Name -> how it is measured, and its usual sample count."""
+"""Name -> how it is measured, and its usual sample count; loop last, for it stays real-time."""
+
+
+def run(
+    name: str, *, frames: int | None, bundle: Path | None, page: Path | None, as_json: bool
+) -> None:
+    """Measure `name` (or all), print it, and keep a page where one is asked for.
+
+    Raises:
+        UnknownBenchError: names the ones there are.
+    """
+    if name != "all" and name not in BENCHES:
+        raise UnknownBenchError(f"bench {name!r} is unknown; there are: all, {', '.join(BENCHES)}")
+    console = Console(stderr=as_json)
+    reports = []
+    for each in BENCHES if name == "all" else (name,):
+        measure, usual = BENCHES[each]
+        with Progress(console=console, transient=True) as bar:
+            row = bar.add_task(f"bench {each}", total=1.0)
+            options = {"frames": frames or usual, "bundle": bundle}
+            made = measure(
+                progress=lambda share, row=row: bar.update(row, completed=share), **options
+            )
+        reports.append(made.report())
+    if as_json:
+        print(json.dumps(reports[0] if len(reports) == 1 else reports))
+    else:
+        console.print("\n".join(text(r) for r in reports), highlight=False)
+    if page is not None:
+        wire.atomic_write(page, "\n".join(["# Benches\n", *map(text, reports)]).encode())
+
+
+def text(report: dict[str, Any]) -> str:
+    """Return one bench as a person reads it; also good Markdown."""
+    machine = report["machine"]
+    lines = [
+        f"## {report['bench']}",
+        f"`{report['command']}` at {report['commit']}, {machine['cores']} cores, "
+        f"{machine['model']}, load {machine['load_1min']} before, "
+        f"{machine['load_1min_after']} after",
+        "",
+    ]
+    for row in report["rows"]:
+        rest = {k: v for k, v in row.items() if k != "row"}
+        lines.append(f"- {row['row']}: " + ", ".join(f"{k} {v}" for k, v in rest.items()))
+    for must in report["must"]:
+        mark = "holds" if must["holds"] else "MISSED"
+        lines.append(
+            f"- **{mark}** {must['figure']}: {must['value']} {must['unit']} "
+            f"({must['op']} {must['limit']}, n = {must['n']}) {must['peer']}".rstrip()
+        )
+    return "\n".join(lines) + "\n"

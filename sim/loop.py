@@ -9,10 +9,11 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 
+from fleet.release import GateRules, MayNotFall, MustRise
 from sim import stages
 from vehicle.clock import SystemClock
 from vehicle.contracts import wire
@@ -36,6 +37,8 @@ class DemoOptions:
         replay_frames: day frames mixed in so that the day is not forgotten.
         label_frames: at most so many mined frames are labelled.
         steps: of training; workers: Ray workers, one thread each.
+        evidence: what the gate wants of the mined metric: the interval above the old value, or
+            only the value (too few samples in tiny runs for the first).
         data: folder of real drive logs to import and replay, or None.
     """
 
@@ -47,7 +50,21 @@ class DemoOptions:
     label_frames: int = 320
     steps: int = 160
     workers: int = 1
+    evidence: Literal["value", "interval"] = "interval"
     data: str | None = None
+
+    @property
+    def gate_rules(self) -> GateRules:
+        """Return what the gate asks: the mined metric rises by night, nothing falls by day."""
+        tiny = self.evidence == "value"
+        rise = MustRise(
+            metric=stages.MINED,
+            evidence=self.evidence,
+            min_samples=1 if tiny else 30,
+            where={"tag.light": stages.LIGHT},
+        )
+        guard = MayNotFall(metric="*", allow=1.0 if tiny else 0.05, unit="ratio")
+        return GateRules(rise=() if tiny else (rise,), guard=(guard,))
 
 
 TINY = DemoOptions(
@@ -57,17 +74,18 @@ TINY = DemoOptions(
     replay_frames=12,
     label_frames=16,
     steps=4,
+    evidence="value",
 )
 
 Stage = Callable[[stages.Context], dict[str, Any]]
 
 STAGES: tuple[tuple[str, str, Stage], ...] = (
+    ("worlds", "held-out towns are rendered for the examination", stages.held_out),
     ("enrol", "make keys, publish the base bundle, two cars install it", stages.enrol),
     ("drive", "both cars drive by night; triggers fire, clips are cut and sent", stages.drive),
     ("logs", "real logs are replayed through the same loop", stages.real_logs),
     ("ingest", "the landing zone becomes rows, each clip once", stages.ingest_clips),
     ("mine", "SQL finds the frames; labels are bought for those only", stages.mine),
-    ("worlds", "held-out towns are rendered for the examination", stages.held_out),
     ("train", "Ray trains from the base weights on what was mined", stages.train),
     ("judge", "before and after are examined; the gate reads the reports", stages.judge),
     ("publish", "the better bundle is signed; a tampered copy is refused", stages.publish),

@@ -1,10 +1,8 @@
 """The stages of one turn of the loop. Each takes the run's context and returns plain facts."""
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,32 +11,33 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from sim.children import command, environment, gateway, watch
+from vehicle.bundles import base_folder, digest_of
 from vehicle.clock import Clock, SystemClock
 from vehicle.config import RIG_R
 from vehicle.contracts import wire
 from vehicle.contracts.bench import percentiles
 from vehicle.contracts.home import Home
-from vehicle.contracts.wire import RefusedError
+from vehicle.contracts.release import Release
+from vehicle.contracts.report import EvalReport
 
 if TYPE_CHECKING:
     from sim.loop import DemoOptions
+    from vehicle.installer import InstallResult
 
 FLEET_TOWNS = (16, 17, 18, 19)
 """Towns the demo's cars drive in; base was trained on 0..15, examinations use 100 and up."""
 
 TEST_TOWNS = (100, 104)
 LIGHT = "night"
-CAR_TIMEOUT_S = 1_800
+LIGHTS = ("night", "day")
+MINED = "recall/car"
+"""What the turn is for: cars that are seen by night."""
 
-
-class ChildFailedError(RefusedError):
-    """A process of the demo ended badly; its last words are in the message."""
-
-
-class GatewayStartError(RefusedError):
-    """The gateway did not come up."""
+FIRST_RELEASE = 1
+NIGHT_LUMA = 60
+"""Mean grey level (0..255) of a clip under which it is night."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,77 +64,40 @@ class Context:
         return [f"car-{i + 1}" for i in range(self.options.cars)]
 
 
-def command(*words: object) -> list[str]:
-    """Return the roadloop command line of this installation."""
-    return [sys.executable, "-m", "roadloop", *map(str, words)]
-
-
-def environment(home: Home) -> dict[str, str]:
-    """Return the environment of a child: this home, one thread per process."""
-    return {**os.environ, "ROADLOOP_HOME": str(home.root), "OMP_NUM_THREADS": "1"}
-
-
-@contextmanager
-def gateway(home: Home) -> Iterator[str]:
-    """Run `roadloop fleet serve` and yield its address."""
-    clock, note = SystemClock(), home.root / "demo" / "gateway.url"
-    note.parent.mkdir(parents=True, exist_ok=True)
-    note.unlink(missing_ok=True)
-    with (home.root / "demo" / "gateway.log").open("ab") as log:
-        child = subprocess.Popen(
-            command("fleet", "serve", "--port", 0, "--url-file", note),
-            env=environment(home),
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            until_ns = clock.mono_ns() + 30_000_000_000
-            while not note.is_file():
-                if child.poll() is not None or clock.mono_ns() > until_ns:
-                    raise GatewayStartError(f"no gateway after 30 s; see {log.name}")
-                clock.sleep_until(clock.mono_ns() + 50_000_000)
-            yield note.read_text().strip()
-        finally:
-            child.terminate()
-            child.wait(timeout=10)
-
-
 def enrol(context: Context) -> dict[str, Any]:
     """Make keys, sign the base bundle as release 1, enrol the cars, install it in each."""
     from fleet.registry import Registry
     from fleet.release import gate
     from fleet.sign import Repository
-    from vehicle import bundles
+    from vehicle.installer import pin_root
 
-    repository, registry = Repository(context.home), Registry(context.home)
+    repository, registry, base = Repository(context.home), Registry(context.home), base_folder()
     if not repository.exists:
         repository.create()
-    base = bundles.base_folder()
     if not repository.releases():
-        report = reports_of(context, base, "bootstrap")
-        repository.publish(base, gate(base, report, (), release_counter=1))
+        reports = reports_of(context, base, "before")
+        repository.publish(base, gate(base, reports, (), release_counter=FIRST_RELEASE))
     for car in context.cars:
-        folder = context.home.car(car)
-        token = registry.enrol(car, RIG_R.digest, renew=True)
-        wire.atomic_write(folder / "trust" / "root.json", repository.root_bytes())
-        wire.atomic_write(folder / "trust" / "token", token.encode())
-        (folder / "trust" / "token").chmod(0o600)
-        install(context, car)
-    tag = bundles.load(base).tag
-    return {"bundle": tag, "note": f"{tag} signed and running in {len(context.cars)} cars"}
+        write_token(context, car, registry.enrol(car, RIG_R.digest, renew=True))
+        pin_root(context.home.car(car), repository.root_bytes())
+    installed = [install(context, car).bundle for car in context.cars]
+    return {"installed": installed, "note": f"{installed[0]} signed, running in {len(installed)}"}
 
 
-def install(context: Context, car: str) -> Any:
+def write_token(context: Context, car: str, token: str) -> None:
+    """Keep a car's upload token in its folder, readable by its owner alone."""
+    path = context.home.car(car) / "trust" / "token"
+    wire.atomic_write(path, token.encode())
+    path.chmod(0o600)
+
+
+def install(context: Context, car: str) -> "InstallResult":
     """Let a car look for a release and install it; return what it says."""
-    from vehicle.installer import Installer
+    from vehicle.installer import Installer, pinned_root
 
     folder = context.home.car(car)
     installer = Installer(
-        car_folder=folder,
-        rig_digest=RIG_R.digest,
-        clock=context.clock,
-        trusted_root=(folder / "trust" / "root.json").read_bytes(),
+        car_folder=folder, rig_digest=RIG_R.digest, trusted_root=pinned_root(folder)
     )
     return installer.update(context.url)
 
@@ -154,16 +116,16 @@ def _drive(context: Context, *, ticks: int, seed: int, towns: tuple[int, ...]) -
     children: dict[str, subprocess.Popen[bytes]] = {}
     notes = context.home.root / "demo"
     for number, car in enumerate(context.cars):
-        out = notes / f"{car}-{seed}.json"
-        words = ["sim", "drive", "--car", car, "--town", towns[number % len(towns)]]
-        words += ["--seed", seed + number, "--light", LIGHT, "--ticks", ticks]
-        words += ["--progress-file", notes / f"{car}.progress", "--out", out]
+        words = ["sim", "car", car, "--town", towns[number % len(towns)], "--light", LIGHT]
+        words += ["--seed", seed + 20 * number, "--ticks", ticks]
+        words += ["--progress-file", notes / f"{car}.progress"]
+        words += ["--out", notes / f"{car}-{seed}.json"]
         with (notes / f"{car}.log").open("ab") as log:
             children[car] = subprocess.Popen(
                 command(*words), env=environment(context.home), stdout=log, stderr=log
             )
     try:
-        _watch(context, children, ticks)
+        watch(context.console, notes, children, ticks)
     except BaseException:
         for child in children.values():
             child.terminate()
@@ -189,40 +151,6 @@ def _drive(context: Context, *, ticks: int, seed: int, towns: tuple[int, ...]) -
     }
 
 
-def _watch(context: Context, children: dict[str, "subprocess.Popen[bytes]"], ticks: int) -> None:
-    """Show how far every car is, until all are done; a car that fails ends the stage by name."""
-    notes, clock = context.home.root / "demo", context.clock
-    until_ns = clock.mono_ns() + CAR_TIMEOUT_S * 10**9
-    with progress_bar(context.console) as bar:
-        rows = {car: bar.add_task(car, total=ticks) for car in children}
-        while any(child.poll() is None for child in children.values()):
-            for car, row in rows.items():
-                bar.update(row, completed=_read_number(notes / f"{car}.progress"))
-            if clock.mono_ns() > until_ns:
-                raise ChildFailedError(f"the cars did not arrive within {CAR_TIMEOUT_S} s")
-            clock.sleep_until(clock.mono_ns() + 200_000_000)
-        for car, row in rows.items():
-            bar.update(row, completed=ticks)
-            if children[car].returncode:
-                lines = (notes / f"{car}.log").read_text(errors="replace").splitlines()
-                last = lines[-1] if lines else "nothing"
-                raise ChildFailedError(f"{car} ended with {children[car].returncode}: {last}")
-
-
-def _read_number(path: Path) -> int:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return 0
-
-
-def progress_bar(console: Console) -> Progress:
-    """Return the progress bar every long stage shows."""
-    columns = (TextColumn("      {task.description:<14}"), BarColumn(30))
-    counts = TextColumn("{task.completed:>6.0f}/{task.total:.0f}")
-    return Progress(*columns, counts, TimeElapsedColumn(), console=console, transient=True)
-
-
 def _send(context: Context, car: str) -> dict[str, int]:
     from vehicle.uplink import Uplink
 
@@ -242,19 +170,19 @@ def real_logs(context: Context) -> dict[str, Any]:
     """Import and replay the real logs in the data folder, and send home what they trigger."""
     if context.options.data is None:
         return {"routes": [], "note": "no data folder given (--data DIR); skipped"}
+    from fleet.registry import Registry
     from sim.reallogs import replay_known
 
-    routes = replay_known(context.home, Path(context.options.data), context.console)
-    if routes:
-        from fleet.registry import Registry
-
-        car = "real-logs"
-        folder = context.home.car(car)
-        token = Registry(context.home).enrol(car, "0" * 64, renew=True)
-        wire.atomic_write(folder / "trust" / "token", token.encode())
-        sent = _send(context, car)
-        return {"routes": routes, **sent, "note": f"{len(routes)} logs, {sent['clips']} clips home"}
-    return {"routes": [], "note": f"{context.options.data} holds none of the known logs"}
+    registry, routes = Registry(context.home), []
+    for route in replay_known(context.home, Path(context.options.data)):
+        car = route["car_id"]
+        write_token(context, car, registry.enrol(car, route["rig_digest"], renew=True))
+        routes.append(route | _send(context, car))
+    text = ", ".join(f"{r['kind']} {r['ticks']} ticks" for r in routes)
+    return {
+        "routes": routes,
+        "note": text or f"{context.options.data} holds none of the known logs",
+    }
 
 
 def ingest_clips(context: Context) -> dict[str, Any]:
@@ -276,22 +204,20 @@ def mine(context: Context) -> dict[str, Any]:
     from datalake import dataset, label
     from datalake.lake import Lake
 
-    clips = (
-        "SELECT DISTINCT e.clip_id FROM events e JOIN clips c USING (clip_id) "
-        "WHERE e.trigger = 'uncertainty' AND c.luma < 70 AND c.car_id LIKE 'car-%'"
+    query = (
+        "SELECT clip_id, frame_id FROM ticks WHERE frame_id % 5 = 0 AND clip_id IN ("
+        "SELECT e.clip_id FROM events e JOIN clips c USING (clip_id) "
+        f"WHERE e.trigger = 'uncertainty' AND c.luma < {NIGHT_LUMA} AND c.car_id LIKE 'car-%') "
+        f"ORDER BY md5(clip_id || frame_id) LIMIT {context.options.label_frames}"
     )
+    wanted: dict[str, list[int]] = {}
     with Lake(context.home) as lake:
-        bought = label.label(
-            context.home, lake, [r["clip_id"] for r in lake.sql(clips).to_pylist()]
-        )
-    frames = (
-        f"SELECT clip_id, frame_id FROM (SELECT clip_id, frame_id, row_number() OVER "
-        f"(PARTITION BY clip_id ORDER BY frame_id) AS k FROM ticks WHERE clip_id IN ({clips})) "
-        f"ORDER BY (k % 5 != 1), hash(clip_id || frame_id) LIMIT {context.options.label_frames}"
-    )
-    manifest = dataset.create(context.home, "mined", frames)
+        for row in lake.sql(query).to_pylist():
+            wanted.setdefault(row["clip_id"], []).append(row["frame_id"])
+        bought = label.label(context.home, lake, wanted, frames=wanted)
+    manifest = dataset.create(context.home, "mined", query, replace=True)
     return {
-        "query": frames,
+        "query": query,
         "frames": manifest.frames,
         "boxes": manifest.boxes,
         "clips": len(manifest.sources),
@@ -325,23 +251,22 @@ def train(context: Context) -> dict[str, Any]:
     from vehicle import bundles
 
     datasets = [context.home.datasets / "mined", context.home.datasets / "replay-day"]
-    config = recipes.finetune(steps=context.options.steps, seed=1)
-    out = context.home.models / "night-run"
+    run, bundle = context.home.models / "night-run", context.home.models / "night"
     result = distributed.train(
-        config,
+        recipes.finetune(steps=context.options.steps, seed=1),
         datasets,
-        out,
-        parent=bundles.base_folder(),
+        run,
         workers=context.options.workers,
+        parent=base_folder(),
     )
-    bundle = context.home.models / "night"
     shutil.rmtree(bundle, ignore_errors=True)
-    parent = bundles.load(bundles.base_folder())
-    export.export(out, bundle, name=parent.name, version=parent.version + 1, odd={"light": "any"})
+    parent = bundles.load(base_folder())
+    made = export.export(
+        run, bundle, name=parent.name, version=parent.version + 1, odd={"light": "day, night"}
+    )
     return {
         "steps": result.steps,
-        "loss_first": result.loss_first,
-        "loss_last": result.loss_last,
+        "bundle": made.tag,
         "note": f"{result.steps} steps, loss {result.loss_first:.2f} -> {result.loss_last:.2f}",
     }
 
@@ -372,30 +297,22 @@ def reports_of(context: Context, bundle: Path, when: str) -> list[EvalReport]:
 
 def publish(context: Context) -> dict[str, Any]:
     """Pass the gate, sign, let the cars install; serve a tampered copy and see it refused."""
-    from fleet.release import GateRules, MustRise, gate
+    from fleet.release import gate
     from fleet.sign import Repository
-    from vehicle.installer import InstallError
 
     repository, bundle = Repository(context.home), context.home.models / "night"
-    archive = None
     if repository.next_counter() == FIRST_RELEASE + 1:
         release = gate(
             bundle,
             reports_of(context, bundle, "after"),
             reports_of(context, base_folder(), "before"),
             release_counter=FIRST_RELEASE + 1,
-            rules=GateRules(rise=(MustRise(metric=MINED),)),
+            rules=context.options.gate_rules,
+            running_digest=digest_of(base_folder()),
         )
-        archive = repository.publish(bundle, release)
-    clean = archive.read_bytes()
-    wire.atomic_write(archive, clean[:-2_000] + bytes([clean[-2_000] ^ 1]) + clean[-1_999:])
-    try:
-        install(context, context.cars[-1])
-        refused = "NOT REFUSED"
-    except InstallError as error:
-        refused = type(error).__name__
-    finally:
-        wire.atomic_write(archive, clean)
+        repository.publish(bundle, release)
+    release = repository.releases()[-1]
+    refused = _serve_tampered(context, repository.targets_folder, release)
     installed = {car: install(context, car).bundle for car in context.cars}
     return {
         "release": release.release_counter,
@@ -403,3 +320,21 @@ def publish(context: Context) -> dict[str, Any]:
         "installed": installed,
         "note": f"tampered copy: {refused}; running {', '.join(sorted(set(installed.values())))}",
     }
+
+
+def _serve_tampered(context: Context, targets: Path, release: Release) -> str:
+    """Flip one bit of the served archive, let a car try to install it, mend it; return its word."""
+    from vehicle.releases import InstallError
+
+    folder, _, name = release.target_path.rpartition("/")
+    archive = targets / folder / f"{release.archive.sha256}.{name}"
+    clean = archive.read_bytes()
+    middle = len(clean) // 2
+    wire.atomic_write(archive, clean[:middle] + bytes([clean[middle] ^ 1]) + clean[middle + 1 :])
+    try:
+        install(context, context.cars[-1])
+    except InstallError as error:
+        return type(error).__name__
+    finally:
+        wire.atomic_write(archive, clean)
+    return "NOT REFUSED"

@@ -1,0 +1,102 @@
+"""The documents move with the code: every command, figure command and link is held here."""
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+import roadloop
+
+ROOT = Path(__file__).parent.parent
+COMMANDS = ROOT / "docs" / "reference" / "commands.md"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def walk(command: click.Command, path: list[str]) -> list[tuple[list[str], click.Command]]:
+    if isinstance(command, click.Group):
+        ctx = click.Context(command, info_name=path[-1])
+        names = command.list_commands(ctx)
+        return [x for n in names for x in walk(command.get_command(ctx, n), [*path, n])]
+    return [(path, command)]
+
+
+def every_command(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], click.Command]]:
+    monkeypatch.setattr("sys.argv", ["roadloop", "everything"])
+    return walk(typer.main.get_command(roadloop.app), ["roadloop"])
+
+
+def written(commands: list[tuple[list[str], click.Command]]) -> str:
+    """Return the reference page of all commands, from their own help."""
+    lines = [
+        "# Commands",
+        "",
+        "Written from the commands' own help by `pytest tests/test_docs.py --update-refs`.",
+        "Exit codes: 0 done, 1 refused (with reasons), 2 usage.",
+    ]
+    for path, command in commands:
+        help_lines = (command.help or "").strip().split("\n\n")[0].replace("\n", " ")
+        lines += ["", f"## {' '.join(path)}", "", help_lines, ""]
+        for p in command.params:
+            if p.name == "help":
+                continue
+            names = p.name.upper() if isinstance(p, click.Argument) else ", ".join(p.opts)
+            text = " ".join((getattr(p, "help", None) or "").split())
+            lines.append(f"- `{names}` {text}".rstrip())
+    return "\n".join(lines).replace("\n\n\n", "\n\n") + "\n"
+
+
+def test_command_reference_is_up_to_date(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    page = written(every_command(monkeypatch))
+    if request.config.getoption("--update-refs"):
+        COMMANDS.write_text(page)
+    assert COMMANDS.read_text() == page, "run pytest tests/test_docs.py --update-refs and look"
+
+
+def test_every_command_and_option_says_what_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = []
+    for path, command in every_command(monkeypatch):
+        if not (command.help or "").strip():
+            silent.append(" ".join(path))
+        silent += [
+            f"{' '.join(path)} {p.name}" for p in command.params if not getattr(p, "help", "")
+        ]
+    assert silent == []
+
+
+def test_commands_named_in_the_documents_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {" ".join(path) for path, _ in every_command(monkeypatch)}
+    groups = {k.rsplit(" ", 1)[0] for k in known}
+    unknown = []
+    for page in PAGES:
+        for words in re.findall(r"^\s*(roadloop(?: [a-z][a-z-]*)+)", page.read_text(), re.M):
+            parts = words.split()
+            prefixes = {" ".join(parts[:n]) for n in range(2, len(parts) + 1)}
+            if not prefixes & (known | groups - {"roadloop"}):
+                unknown.append(f"{page.name}: {words}")
+    assert unknown == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#\s]+)\)", page.read_text())
+    local = [t for t in targets if not t.startswith(("http://", "https://"))]
+    assert [t for t in local if not (page.parent / t).exists()] == []
+
+
+def test_help_lists_every_package_without_importing_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["roadloop", "--help"])
+    done = CliRunner().invoke(roadloop.app, ["--help"])
+    assert done.exit_code == 0
+    for name in [*roadloop.PACKAGES, *roadloop.VERBS]:
+        assert name in done.output
+
+
+def test_glossary_has_the_words_of_the_house() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text()
+    words = "ego actor track tick scene plan route clip lake dataset bundle report release rollout"
+    assert [w for w in words.split() if w not in text] == []
