@@ -139,9 +139,10 @@ def _heights(shapes: list[float], rows: list[range]) -> list[float]:
 
 
 def _rows(shapes: list[float], height_px: int) -> list[tuple[range, float]]:
-    """Return the rows of the mosaic with their heights: the split that shows most.
+    """Return the rows of the mosaic with their heights: the split into the
+    largest pictures.
 
-    A first row of its own lets front cameras stand larger than the others.
+    The first row has a height of its own, so that front cameras stand larger than the others.
     """
     count = len(shapes)
     best: tuple[float, list[tuple[range, float]]] = (0.0, [])
@@ -150,12 +151,14 @@ def _rows(shapes: list[float], height_px: int) -> list[tuple[range, float]]:
             rows = [range(first)]
             rows += [range(i, min(i + per_row, count)) for i in range(first, count, per_row)]
             heights = _heights(shapes, rows)
+            if min(heights) == heights[0] and heights[0] < max(heights):
+                continue  # what comes first is what the car mostly looks at
             scale = min(1.0, (height_px - GAP_PX * (len(rows) - 1)) / sum(heights))
             heights = [h * scale for h in heights]
             split = list(zip(rows, heights, strict=True))
-            area = sum(h * h * shapes[i] for row, h in split for i in row)
-            if area > best[0] + 1e-6:
-                best = (area, split)
+            size = sum(height * len(row) for row, height in split)
+            if size > best[0] + 1e-6:
+                best = (size, split)
     return best[1]
 
 
