@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sim.episode import Episode, drive_episode
+from sim.episode import DriveResult, Episode, drive_episode
 from vehicle import bundles
 from vehicle.budget import Budget
 from vehicle.clock import SystemClock
@@ -69,13 +69,13 @@ def drive_town(
         raise
     finally:
         car.close()
+    named = {"town": town, "seed": seed, "light": light, "family": family, "model": model}
+    return {**named, **_facts(result), "route": str(record) if record else None}
+
+
+def _facts(result: DriveResult) -> dict[str, object]:
     p50, p99 = np.percentile(result.total_us, (50, 99)) / 1000.0
     return {
-        "town": town,
-        "seed": seed,
-        "light": light,
-        "family": family,
-        "model": model,
         "ticks": result.ticks,
         "distance_m": round(result.distance_m, 2),
         "collisions": result.collisions,
@@ -83,5 +83,4 @@ def drive_town(
         "rungs": result.rungs,
         "p50_ms": round(float(p50), 3),
         "p99_ms": round(float(p99), 3),
-        "route": str(record) if record else None,
     }

@@ -164,24 +164,13 @@ def draw_face(
     cb = -(rot[1, 0] * nx + rot[1, 1] * ny + rot[1, 2] * nz) / facing / fy
     cc = -(rot[2, 0] * nx + rot[2, 1] * ny + rot[2, 2] * nz) / facing - ca * cx - cb * cy
     night = light[5] > 0.5
-    if night:
-        shade = 0.5 + 0.5 * max(0.0, facing / math.sqrt(
-            (eye[0] - anchor[0]) ** 2 + (eye[1] - anchor[1]) ** 2 + (eye[2] - anchor[2]) ** 2
-        ))  # fmt: skip
-    else:
-        shade = light[0] + light[1] * max(0.0, nx * light[2] + ny * light[3] + nz * light[4])
-    shine = np.uint8(0)
-    gain = 1.0
-    if material == _TAIL:
-        gain = paint[0] / 150.0  # brake lights are painted brighter than 150
-        shine = np.uint8(1) if night or gain > 1.2 else np.uint8(0)
-    elif (material in (_HEAD, _LAMP)) and night:
-        shine = np.uint8(1)
-    cr, cg, cblue = paint[0], paint[1], paint[2]
-    if shine == 0:
-        cr, cg, cblue = cr * shade, cg * shade, cblue * shade
-    wall = material == _FACADE
-    leaf = material == _LEAVES
+    away = math.sqrt(
+        (eye[0] - anchor[0]) ** 2 + (eye[1] - anchor[1]) ** 2 + (eye[2] - anchor[2]) ** 2
+    )
+    shade, shine = face_light(material, paint, nx, ny, nz, facing / away, light)
+    lit = 1.0 if shine == 1 else shade
+    cr, cg, cblue = paint[0] * lit, paint[1] * lit, paint[2] * lit
+    plain = material not in (_FACADE, _LEAVES)
     for y in range(y0, y1 + 1):
         low, high = row_span(px, py, n, y)
         if low > high:
@@ -197,44 +186,65 @@ def draw_face(
             depth[y, x] = z
             who[y, x] = owner
             glow[y, x] = shine
-            if wall or leaf:
-                ux, uy = (x - cx) / fx * z, (y - cy) / fy * z
-                wx = rot[0, 0] * ux + rot[1, 0] * uy + rot[2, 0] * z + eye[0]
-                wy = rot[0, 1] * ux + rot[1, 1] * uy + rot[2, 1] * z + eye[1]
-                wz = rot[0, 2] * ux + rot[1, 2] * uy + rot[2, 2] * z + eye[2]
-                if wall:
-                    along = (wx - anchor[0]) * -ny + (wy - anchor[1]) * nx
-                    f, lit, glass = facade(along, wz, z, paint, night)
-                    if lit:
-                        glow[y, x] = 1
-                        colour[y, x, 0], colour[y, x, 1], colour[y, x, 2] = 210.0, 168.0, 96.0
-                        continue
-                    if glass:
-                        colour[y, x, 0] = 52.0 * shade
-                        colour[y, x, 1] = 62.0 * shade
-                        colour[y, x, 2] = 74.0 * shade
-                        continue
-                else:
-                    f = 0.72 + 0.5 * hash01(
-                        math.floor(wx * 4.0) * 7919 + math.floor(wz * 4.0),
-                        math.floor(wy * 4.0),
-                    )
-                colour[y, x, 0], colour[y, x, 1], colour[y, x, 2] = cr * f, cg * f, cblue * f
-            else:
+            if plain:
                 colour[y, x, 0], colour[y, x, 1], colour[y, x, 2] = cr, cg, cblue
+                continue
+            ux, uy = (x - cx) / fx * z, (y - cy) / fy * z
+            wx = rot[0, 0] * ux + rot[1, 0] * uy + rot[2, 0] * z + eye[0]
+            wy = rot[0, 1] * ux + rot[1, 1] * uy + rot[2, 1] * z + eye[1]
+            wz = rot[0, 2] * ux + rot[1, 2] * uy + rot[2, 2] * z + eye[2]
+            if material == _LEAVES:
+                f, window = leaves(wx, wy, wz), 0
+            else:
+                along = (wx - anchor[0]) * -ny + (wy - anchor[1]) * nx
+                f, window = facade(along, wz, paint, night)
+            if window == 2:
+                glow[y, x] = 1
+                colour[y, x, 0], colour[y, x, 1], colour[y, x, 2] = 210.0, 168.0, 96.0
+            elif window == 1:
+                colour[y, x, 0], colour[y, x, 1] = 52.0 * shade, 62.0 * shade
+                colour[y, x, 2] = 74.0 * shade
+            else:
+                colour[y, x, 0], colour[y, x, 1], colour[y, x, 2] = cr * f, cg * f, cblue * f
 
 
 @njit(cache=True)
-def facade(along, up, z, paint, night):  # type: ignore[no-untyped-def]
-    """Return brightness, lit window, dark window of a wall at `along`, `up` metres."""
+def face_light(material, paint, nx, ny, nz, towards, light):  # type: ignore[no-untyped-def]
+    """Return how bright a face is, and 1 if it shines by itself.
+
+    `towards` is the cosine between the face's normal and the camera. Brake lights are painted
+    brighter than 150 and shine by day too.
+    """
+    night = light[5] > 0.5
+    shine = np.uint8(0)
+    if material == _TAIL:
+        shine = np.uint8(1) if night or paint[0] > 180.0 else np.uint8(0)
+    elif (material in (_HEAD, _LAMP)) and night:
+        shine = np.uint8(1)
+    if night:
+        return 0.5 + 0.5 * max(0.0, towards), shine
+    return light[0] + light[1] * max(0.0, nx * light[2] + ny * light[3] + nz * light[4]), shine
+
+
+@njit(cache=True)
+def leaves(x, y, z):  # type: ignore[no-untyped-def]
+    """Return the brightness of a clump of leaves, 0.25 m large."""
+    return 0.72 + 0.5 * hash01(
+        math.floor(x * 4.0) * 7919 + math.floor(z * 4.0), math.floor(y * 4.0)
+    )
+
+
+@njit(cache=True)
+def facade(along, up, paint, night):  # type: ignore[no-untyped-def]
+    """Return brightness of a wall at `along`, `up` metres, and 1 for a dark window, 2 for a lit."""
     column, floor = math.floor(along / 2.6), math.floor((up - 0.6) / 3.2)
     u, v = along / 2.6 - column, (up - 0.6) / 3.2 - floor
     if 0.25 < u < 0.75 and 0.28 < v < 0.78 and floor >= 0:
         lit = night and hash01(int(column) + 50_000, int(floor) * 131 + int(paint[0] * 8)) < 0.28
-        return 1.0, lit, not lit
+        return 1.0, 2 if lit else 1
     if up < 0.6:
-        return 0.75, False, False
-    return 0.9 if v < 0.08 else 1.0, False, False
+        return 0.75, 0
+    return 0.9 if v < 0.08 else 1.0, 0
 
 
 @njit(cache=True)

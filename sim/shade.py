@@ -26,6 +26,21 @@ def headlight(x, y, z):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
+def sky_colour(elevation, azimuth, sky, out):  # type: ignore[no-untyped-def]
+    """Set `out` [3] to the sky, or to the ridge at the horizon, in a direction of the town."""
+    ridge = 0.03 * sky[6] * (
+        1.0 + math.sin(3.0 * azimuth + sky[7]) + 0.5 * math.sin(11.0 * azimuth + 2.0 * sky[7])
+    )  # fmt: skip
+    if elevation < max(ridge, 0.004):
+        for k in range(3):
+            out[k] = sky[3 + k] * 0.55
+        return
+    f = math.sqrt(min(elevation, 1.0))
+    for k in range(3):
+        out[k] = sky[3 + k] + (sky[k] - sky[3 + k]) * f
+
+
+@njit(cache=True)
 def fill_rest(
     rays,
     ego,
@@ -61,18 +76,7 @@ def fill_rest(
                 continue
             z = rays[y, x, 2]
             if z <= 0.0:
-                e = rays[y, x, 0]
-                ridge = 0.03 * sky[6] * (
-                    1.0 + math.sin(3.0 * (rays[y, x, 1] + ego[2]) + sky[7])
-                    + 0.5 * math.sin(11.0 * (rays[y, x, 1] + ego[2]) + 2.0 * sky[7])
-                )  # fmt: skip
-                if e < max(ridge, 0.004):
-                    for k in range(3):
-                        colour[y, x, k] = sky[3 + k] * 0.55
-                else:
-                    f = math.sqrt(min(e, 1.0))
-                    for k in range(3):
-                        colour[y, x, k] = sky[3 + k] + (sky[k] - sky[3 + k]) * f
+                sky_colour(rays[y, x, 0], rays[y, x, 1] + ego[2], sky, colour[y, x])
                 glow[y, x] = 1
                 depth[y, x] = np.inf
                 continue
@@ -88,9 +92,7 @@ def fill_rest(
             ix, iy = int(tx), int(ty)
             ax, ay = tx - ix, ty - iy
             base = first + iy * lw + ix
-            shade = sun
-            if night:
-                shade = 1.0
+            shade = 1.0 if night else sun
             if mask[y, x] == 1:
                 shade = dark
             elif mask[y, x] > 1:  # in the headlights of another car
