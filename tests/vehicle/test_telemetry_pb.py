@@ -1,4 +1,5 @@
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from vehicle.contracts.frame import FrameSet, Observation
 from vehicle.contracts.plan import STATE_COLUMNS
 from vehicle.contracts.scene import TRACK
 from vehicle.telemetry_pb import TelemetryError, decode_telemetry, encode_telemetry
-from vehicle.telemetry_schema import MESSAGES
+from vehicle.telemetry_schema import MESSAGES, TOPICS
 
 
 def test_a_tick_comes_back_bit_for_bit() -> None:
@@ -74,6 +75,14 @@ def test_the_table_names_every_field_of_the_contracts() -> None:
     assert tuple(MESSAGES["Tracks"]) == TRACK.names
     assert tuple(MESSAGES["Ego"]) == tuple(f.name for f in fields(EgoState))
     assert tuple(MESSAGES["Plan"])[-7:] == STATE_COLUMNS
+
+
+def test_the_reference_page_lists_every_message_field_and_topic() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "route-file.md").read_text()
+    for message, columns in MESSAGES.items():
+        listed = ", ".join(f"`{name}` {spec}" for name, spec in columns.items())
+        assert f"| {message} | {listed} |" in page
+    assert all(f"`{topic}`" in page for topic in TOPICS)
 
 
 @pytest.mark.parametrize("data", [b"\xff" * 40, b"\x0a\xff\xff\xff\xff\x0f"])
