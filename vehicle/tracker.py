@@ -36,10 +36,10 @@ class TrackerConfig:
     birth_hits: int = 2
     coast_ticks: int = 6
     gate_sigma2: float = 11.8
-    noise_m: float = 0.4
-    noise_ratio: float = 0.02
-    accel_mps2: tuple[float, ...] = (2.5, 1.0, 2.0, 1.5, 1.5)
-    speed_mps: tuple[float, ...] = (8.0, 1.5, 8.0, 4.0, 3.0)
+    noise_m: float = 0.6
+    noise_ratio: float = 0.04
+    accel_mps2: tuple[float, ...] = (2.0, 0.8, 2.0, 1.5, 1.5)
+    speed_mps: tuple[float, ...] = (5.0, 1.2, 5.0, 3.0, 3.0)
     max_tracks: int = 128
 
 
