@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import io
 import resource
@@ -242,6 +243,20 @@ def test_a_flipped_bit_is_found(route: Path, tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(RouteCorruptError, match="damaged"):
         list(RouteReader(path).records())
+
+
+def test_whatever_is_damaged_the_refusal_has_a_name(route: Path, tmp_path: Path) -> None:
+    whole, rng = route.read_bytes(), np.random.default_rng(0)
+    path = tmp_path / "damaged.mcap"
+    for _ in range(40):
+        data = bytearray(whole[: rng.integers(9, len(whole))])
+        for at in rng.integers(0, min(len(data), 4000), 3):
+            data[at] ^= 1 << rng.integers(0, 8)
+        path.write_bytes(data)
+        with pytest.raises(RouteCorruptError):
+            list(RouteReader(path).records())
+        with contextlib.suppress(RouteCorruptError):
+            list(RouteReader(path, recover=True).records())
 
 
 def test_a_long_route_is_read_in_bounded_memory(tmp_path: Path) -> None:
