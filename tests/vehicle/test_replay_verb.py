@@ -53,6 +53,6 @@ def test_a_speed_that_is_none_and_a_frame_that_is_not_there_are_refused(
 ) -> None:
     with pytest.raises(ReplaySpeedError):
         run(ReplayRequest(route=braking, speed="fast"), lambda *_: None)
+    missing = ReplayRequest(route=braking, picture=tmp_path / "p.png", picture_frame=99)
     with pytest.raises(PictureFrameError):
-        picture = tmp_path / "p.png"
-        run(ReplayRequest(route=braking, picture=picture, picture_frame=99), lambda *_: None)
+        run(missing, lambda *_: None)
