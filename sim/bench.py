@@ -243,9 +243,17 @@ def engine_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
     return engine_bench(bundle, runs=frames, progress=progress)
 
 
+def sizes_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
+    """Measure untrained networks of the sizes that were weighed; `bundle` plays no part."""
+    from training.bench import sizes_bench
+
+    return sizes_bench(runs=frames, progress=progress)
+
+
 BENCHES: dict[str, tuple[Callable[..., Bench], int]] = {
     "sim": (sim_bench, 200),
     "engine": (engine_row, 700),
+    "network-sizes": (sizes_row, 150),
     "loop": (loop_bench, 7_000),
 }
 """Name -> how it is measured, and its usual sample count; loop last, for it stays real-time."""
