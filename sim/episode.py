@@ -12,9 +12,10 @@ import numpy as np
 from sim.actors import PEDESTRIAN, Actors, Density
 from sim.dynamics import Motion, advance
 from sim.navigation import Route, drive_by_truth
-from sim.render import Stage, make_light
+from sim.render import make_light
 from sim.scenarios import family_of
 from sim.sensors import Sensors, Shot, label_bev, label_boxes
+from sim.staging import Stage
 from sim.world import build_town
 from vehicle.config import RIG_R, VehicleConfig
 from vehicle.contracts.ego import ControlCommand, EgoState

@@ -7,7 +7,8 @@ import numpy as np
 from numba import njit
 
 from sim.paint import CELL_M, Ground
-from sim.render import Light, Stage, View, make_view, render
+from sim.render import View, make_view, render
+from sim.staging import Light, Stage
 from vehicle.contracts.frame import Rig
 from vehicle.contracts.sample import boxes_from_tracks
 from vehicle.contracts.scene import BEV, BEV_DRIVABLE, BEV_LANE, BEV_OCCUPIED, TRACK
