@@ -3,10 +3,9 @@
 import importlib
 import sys
 
-import click
 import typer
 import typer.main
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 PACKAGES = {
     "vehicle": "What runs in the car: drive, install, send.",
@@ -26,30 +25,27 @@ VERBS = {
 class LazyGroup(TyperGroup):
     """A group that knows its commands by name and imports one when it is called."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: typer.Context) -> list[str]:
         """Return verbs first, then packages."""
         return [*VERBS, *PACKAGES]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return the command `cmd_name`, importing its module unless only help is printed."""
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> TyperCommand | TyperGroup | None:
+        """Return the command `cmd_name`; its module is imported unless only help is printed."""
+        listing = not [word for word in sys.argv[1:] if not word.startswith("-")]
         if cmd_name in PACKAGES:
-            if ctx.params.get("_listing", False) or _only_lists(ctx):
-                return click.Group(cmd_name, short_help=PACKAGES[cmd_name])
+            if listing:
+                return TyperGroup(name=cmd_name, short_help=PACKAGES[cmd_name])
             group = typer.main.get_group(importlib.import_module(f"{cmd_name}.cli").app)
             group.name = cmd_name
             return group
         if cmd_name in VERBS:
             module, function, text = VERBS[cmd_name]
-            if _only_lists(ctx):
-                return click.Command(cmd_name, short_help=text)
+            if listing:
+                return TyperCommand(cmd_name, short_help=text)
             single = typer.Typer(add_completion=False)
             single.command(cmd_name)(getattr(importlib.import_module(module), function))
             return typer.main.get_command(single)
         return None
-
-
-def _only_lists(ctx: click.Context) -> bool:
-    return not [a for a in sys.argv[1:] if not a.startswith("-")] and ctx.parent is None
 
 
 app = typer.Typer(

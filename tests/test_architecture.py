@@ -49,7 +49,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "sim.stages": (set(PACKAGES), EVERYTHING),
     "sim.report": (set(PACKAGES), EVERYTHING),
     "sim.bench": (set(PACKAGES), EVERYTHING),
-    "roadloop": (set(PACKAGES), COMMAND | {"click"}),
+    "roadloop": (set(PACKAGES), COMMAND),
 }
 
 

@@ -2,10 +2,12 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
+import typer
 import typer.main
+from typer.core import TyperArgument, TyperGroup
 from typer.testing import CliRunner
 
 import roadloop
@@ -15,20 +17,20 @@ COMMANDS = ROOT / "docs" / "reference" / "commands.md"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def walk(command: click.Command, path: list[str]) -> list[tuple[list[str], click.Command]]:
-    if isinstance(command, click.Group):
-        ctx = click.Context(command, info_name=path[-1])
+def walk(command: Any, path: list[str]) -> list[tuple[list[str], Any]]:
+    if isinstance(command, TyperGroup):
+        ctx = typer.Context(command, info_name=path[-1])
         names = command.list_commands(ctx)
         return [x for n in names for x in walk(command.get_command(ctx, n), [*path, n])]
     return [(path, command)]
 
 
-def every_command(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], click.Command]]:
+def every_command(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], Any]]:
     monkeypatch.setattr("sys.argv", ["roadloop", "everything"])
     return walk(typer.main.get_command(roadloop.app), ["roadloop"])
 
 
-def written(commands: list[tuple[list[str], click.Command]]) -> str:
+def written(commands: list[tuple[list[str], Any]]) -> str:
     """Return the reference page of all commands, from their own help."""
     lines = [
         "# Commands",
@@ -37,12 +39,12 @@ def written(commands: list[tuple[list[str], click.Command]]) -> str:
         "Exit codes: 0 done, 1 refused (with reasons), 2 usage.",
     ]
     for path, command in commands:
-        help_lines = (command.help or "").strip().split("\n\n")[0].replace("\n", " ")
+        help_lines = " ".join((command.help or "").split("\n\n")[0].split())
         lines += ["", f"## {' '.join(path)}", "", help_lines, ""]
         for p in command.params:
             if p.name == "help":
                 continue
-            names = p.name.upper() if isinstance(p, click.Argument) else ", ".join(p.opts)
+            names = p.name.upper() if isinstance(p, TyperArgument) else ", ".join(p.opts)
             text = " ".join((getattr(p, "help", None) or "").split())
             lines.append(f"- `{names}` {text}".rstrip())
     return "\n".join(lines).replace("\n\n\n", "\n\n") + "\n"
@@ -73,7 +75,8 @@ def test_commands_named_in_the_documents_exist(monkeypatch: pytest.MonkeyPatch) 
     groups = {k.rsplit(" ", 1)[0] for k in known}
     unknown = []
     for page in PAGES:
-        for words in re.findall(r"^\s*(roadloop(?: [a-z][a-z-]*)+)", page.read_text(), re.M):
+        fenced = "\n".join(page.read_text().split("```")[1::2])
+        for words in re.findall(r"^\s*(roadloop(?: [a-z][a-z-]*)+)", fenced, re.M):
             parts = words.split()
             prefixes = {" ".join(parts[:n]) for n in range(2, len(parts) + 1)}
             if not prefixes & (known | groups - {"roadloop"}):
