@@ -70,6 +70,16 @@ def _leader(
 
 
 @njit(cache=True)
+def _follow(v: float, free: float, gap: float, lead: float) -> float:
+    """Return the acceleration of the intelligent driver model."""
+    closing = v * (v - lead) / (2.0 * math.sqrt(_IDM_ACCEL * _IDM_BRAKE))
+    near = _IDM_GAP_M + max(0.0, v * _IDM_HEADWAY_S + closing)
+    pull = 0.0 if gap > 1e8 else (near / max(gap, 0.1)) ** 2
+    want = _IDM_ACCEL * (1.0 - min(v / free, 3.0) ** 10 - pull)
+    return min(_IDM_ACCEL, max(-_IDM_BRAKE, want))
+
+
+@njit(cache=True)
 def rollout(
     out: np.ndarray,
     start: np.ndarray,
@@ -111,14 +121,7 @@ def rollout(
                 gap, lead = _leader(along, k, s, d, offset, body[0], 0.5 * body[1] + 0.2)
             ahead = min(row + int(0.5 * v), profile.shape[0] - 1)
             free = max(min(target, profile[row], profile[ahead]), 0.1)
-            near = _IDM_GAP_M + max(
-                0.0,
-                v * _IDM_HEADWAY_S + v * (v - lead) / (2.0 * math.sqrt(_IDM_ACCEL * _IDM_BRAKE)),
-            )
-            ratio = min(v / free, 3.0)
-            pull = 0.0 if gap > 1e8 else (near / max(gap, 0.1)) ** 2
-            want = _IDM_ACCEL * (1.0 - ratio**10 - pull)
-            want = min(_IDM_ACCEL, max(-_IDM_BRAKE, want))
+            want = _follow(v, free, gap, lead)
         a += min(jerk * STEP_S, max(-jerk * STEP_S, want - a))
         if v <= 0.0 and a < 0.0:
             a = 0.0

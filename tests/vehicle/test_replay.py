@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -78,7 +79,7 @@ def test_road_users_of_a_log_stand_in_for_perception() -> None:
     class Log:
         rig = None
         rate_hz = 10.0
-        metadata = {"source": "nuscenes"}
+        metadata: ClassVar[dict[str, str]] = {"source": "nuscenes"}
 
         def __iter__(self):
             return (observation(i, traffic=True) for i in range(20))
