@@ -38,7 +38,7 @@ class Episode:
         seed: of traffic, route, weather of the light and sensor noise.
         light: "day" or "night".
         rate_hz: ticks per second.
-        family: scenario family.
+        family, parameters, duration_s: see vehicle.contracts.scenario.
         rig: cameras; without any, `observe` gives ego motion and guidance only.
     """
 
@@ -51,13 +51,14 @@ class Episode:
         rate_hz: float = 10.0,
         family: str = "town_drive",
         parameters: dict[str, float] | None = None,
+        duration_s: float = 60.0,
         rig: Rig = RIG_R,
         config: VehicleConfig | None = None,
     ) -> None:
         self.light = make_light(light, np.random.default_rng((3, seed, town)))
         self.scenario = Scenario(
             town=town, seed=seed, light=cast(LightName, light), family=family, rate_hz=rate_hz,
-            parameters=parameters or {},
+            parameters=parameters or {}, duration_s=duration_s,
         )  # fmt: skip
         self.config = config or VehicleConfig()
         self.rig = rig
@@ -88,7 +89,7 @@ class Episode:
         return cls(
             town=scenario.town, seed=scenario.seed, light=scenario.light,
             rate_hz=scenario.rate_hz, family=scenario.family, parameters=scenario.parameters,
-            rig=rig,
+            duration_s=scenario.duration_s, rig=rig,
         )  # fmt: skip
 
     def look_from(self, motion: Motion) -> None:
@@ -112,6 +113,11 @@ class Episode:
         self.route.index = int(s)
         self.route.follow(self.motion)
         self.actors.clear_around(x + 1.35 * math.cos(yaw), y + 1.35 * math.sin(yaw), 7.0)
+
+    @property
+    def ticks(self) -> int:
+        """Return how many ticks the scenario lasts."""
+        return round(self.scenario.duration_s * self.scenario.rate_hz)
 
     @property
     def mono_ns(self) -> int:

@@ -12,6 +12,7 @@ from sim.scenarios import FAMILIES, UnknownFamilyError
 from sim.sheet import contact_sheet
 from vehicle.config import RIG_R
 from vehicle.contracts.sample import BOX_COLUMNS, iter_samples, read_manifest, read_shard
+from vehicle.contracts.scenario import Scenario
 from vehicle.contracts.scene import BEV, BEV_DRIVABLE, BEV_LANE, BEV_OCCUPIED
 
 
@@ -120,6 +121,18 @@ def test_unknown_family_and_parameter_are_refused_by_name() -> None:
         Episode(town=0, seed=0, light="day", family="flying")
     with pytest.raises(UnknownFamilyError, match="jump_hz"):
         Episode(town=0, seed=0, light="day", parameters={"jump_hz": 1.0})
+
+
+def test_a_scenario_makes_its_episode_again() -> None:
+    scenario = Scenario(
+        town=2, seed=9, light="night", family="jaywalker", duration_s=3.0, rate_hz=20.0
+    )
+    episode = Episode.of(scenario)
+    assert episode.scenario == scenario
+    assert episode.ticks == 60
+    again = Episode(town=2, seed=9, light="night", family="jaywalker", duration_s=3.0, rate_hz=20.0)
+    for name, image in episode.observe().frame.images.items():
+        assert np.array_equal(image, again.observe().frame.images[name])
 
 
 def test_family_shares_add_up() -> None:
