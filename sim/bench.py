@@ -84,6 +84,7 @@ def loop_bench(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
             campaign=DEFAULT_CAMPAIGN,
             budget=Budget(enforce=True, clock=clock),
             sinks=(recorder,),
+            rate_hz=FRAME_RATE_HZ,
         )
         granted = prepare()
         ticks = _run(drive, seen, frames + WARM_UP_FRAMES, clock, progress)[WARM_UP_FRAMES:]

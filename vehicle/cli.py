@@ -67,6 +67,9 @@ def replay(
     adapt: Annotated[
         bool, typer.Option("--adapt/--strict", help="See through other cameras, or refuse them.")
     ] = True,
+    campaign: Annotated[
+        Path | None, typer.Option(help="What to look out for, a campaign/1 JSON file.")
+    ] = None,
     record_clips: Annotated[
         bool, typer.Option("--record-clips", help="Events become clips in the car's outbox.")
     ] = False,

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from vehicle import bundles
-from vehicle.contracts.campaign import DEFAULT_CAMPAIGN
+from vehicle.contracts import wire
+from vehicle.contracts.campaign import DEFAULT_CAMPAIGN, Campaign
 from vehicle.contracts.frame import Observation
 from vehicle.contracts.home import Home
 from vehicle.contracts.telemetry import Health
@@ -34,6 +35,7 @@ class ReplayRequest:
     bundle: Path | None = None
     car: str = ""
     adapt: bool = True
+    campaign: Path | None = None
     record_clips: bool = False
     picture: Path | None = None
     picture_frame: int = 0
@@ -68,10 +70,13 @@ def run(
     source = RouteSource(request.route)
     car = request.car or source.metadata.get("car_id", "")
     bundle = request.bundle or _network_of(request.car)
+    campaign = _campaign_of(request.campaign)
     with ExitStack() as stack:
         recorder = None
         if request.record_clips:
-            recorder = stack.enter_context(_recorder(source, car, bundle, lossless=speed == "max"))
+            recorder = stack.enter_context(
+                _recorder(source, car, bundle, campaign, lossless=speed == "max")
+            )
         total = _ticks(source.metadata)
         artist = _Artist(request, source)
 
@@ -83,6 +88,7 @@ def run(
             request.route,
             bundle=bundle,
             speed=speed,
+            campaign=campaign,
             sinks=() if recorder is None else (recorder,),
             adapt=request.adapt,
             on_tick=told,
@@ -124,7 +130,19 @@ def _network_of(car: str) -> Path:
     return Path(Slots(Home.here().car(car) / "slots", base).active().folder)
 
 
-def _recorder(source: RouteSource, car: str, bundle: Path, *, lossless: bool) -> Recorder:
+def _campaign_of(path: Path | None) -> Campaign:
+    """Return the campaign of a file, the default one without."""
+    if path is None:
+        return DEFAULT_CAMPAIGN
+    try:
+        return wire.from_bytes(Campaign, path.read_bytes())
+    except OSError as error:
+        raise wire.ContractError(f"campaign {path} cannot be read: {error}") from error
+
+
+def _recorder(
+    source: RouteSource, car: str, bundle: Path, campaign: Campaign, *, lossless: bool
+) -> Recorder:
     about = source.metadata
     if not car:
         raise NoCarError("the route does not say which car it is of: name one with --car")
@@ -140,7 +158,7 @@ def _recorder(source: RouteSource, car: str, bundle: Path, *, lossless: bool) ->
         jurisdiction=about.get("jurisdiction", "ZZ"),
         tags={"source": about.get("source", ""), **tags},
         lossless=lossless,
-        campaign=DEFAULT_CAMPAIGN,
+        campaign=campaign,
     )
 
 

@@ -1,7 +1,5 @@
 """One example of each contract that travels as bytes; the golden files hold their form."""
 
-from vehicle.contracts.scenario import Scenario
-
 from vehicle.config import RIG_R
 from vehicle.contracts.bundle import Lineage, ModelBundle, TensorSpec
 from vehicle.contracts.campaign import DEFAULT_CAMPAIGN
@@ -10,6 +8,7 @@ from vehicle.contracts.ego import ControlCommand, EgoState
 from vehicle.contracts.release import Release
 from vehicle.contracts.report import EvalReport, MetricResult
 from vehicle.contracts.sample import DatasetManifest
+from vehicle.contracts.scenario import Scenario
 from vehicle.contracts.scene import BEV, BEV_BOX
 from vehicle.contracts.telemetry import DeadlineMiss, Health, StageTiming
 
