@@ -18,12 +18,13 @@ from training.recipes import TrainConfig
 from vehicle.config import RIG_R
 from vehicle.contracts.frame import CameraModel, Rig
 from vehicle.contracts.sample import (
-    SHARD_ARRAYS,
+    BOX_COLUMNS,
     DatasetError,
     DatasetManifest,
     read_manifest,
     read_shard,
 )
+from vehicle.contracts.scene import BEV
 from vehicle.contracts.wire import RefusedError
 from vehicle.preprocess import FRONT_CAMERAS
 
@@ -79,7 +80,7 @@ def load_frames(folder: Path, rig: Rig = RIG_R) -> Frames:
     parts: dict[str, list[np.ndarray]] = {"front": [], "side": [], "bev": []}
     boxes: list[np.ndarray] = []
     for entry in manifest.files:
-        arrays = _shard(folder / entry.name, names)
+        arrays = _shard(folder / entry.name, rig)
         parts["front"].append(_stack(arrays, names[:FRONT_CAMERAS]))
         parts["side"].append(_stack(arrays, names[FRONT_CAMERAS:]))
         parts["bev"].append(arrays["bev"])
@@ -91,15 +92,29 @@ def load_frames(folder: Path, rig: Rig = RIG_R) -> Frames:
     return Frames(manifest=manifest, boxes=tuple(boxes), **joined)
 
 
-def _shard(path: Path, cameras: list[str]) -> dict[str, np.ndarray]:
+def _shard(path: Path, rig: Rig) -> dict[str, np.ndarray]:
+    """Return the arrays of a shard after checking that they are labelled frames of `rig`."""
     try:
         arrays = read_shard(path)
     except (OSError, ValueError, EOFError) as error:
         raise DatasetError(f"{path} cannot be read ({error}); make the dataset again") from error
-    needed = [n for n in SHARD_ARRAYS if "<" not in n] + [f"images_{c}" for c in cameras]
-    lacking = [n for n in needed if n not in arrays]
-    if lacking:
-        raise DatasetError(f"{path} has no array {lacking[0]!r}; make the dataset again")
+    frames = len(arrays.get("frame_id", ()))
+    shapes: dict[str, tuple[int, ...]] = {
+        "frame_id": (frames,),
+        "bev": (frames, BEV.nx, BEV.ny),
+        "box_start": (frames + 1,),
+        "boxes": (len(arrays.get("boxes", ())), len(BOX_COLUMNS)),
+        **{f"images_{c.name}": (frames, c.height_px, c.width_px, 3) for c in rig.cameras},
+    }
+    for name, shape in shapes.items():
+        found = arrays[name].shape if name in arrays else "nothing"
+        if found != shape:
+            raise DatasetError(f"{path}: {name} is {found}, expected {shape}; make it again")
+    boxes, start = arrays["boxes"], arrays["box_start"]
+    if start[0] != 0 or start[-1] != len(boxes) or (np.diff(start) < 0).any():
+        raise DatasetError(f"{path}: box_start does not cut {len(boxes)} boxes; make it again")
+    if not np.isfinite(boxes).all() or (boxes[:, 4:6] <= 0).any():
+        raise DatasetError(f"{path}: a box has no size or no finite place; make it again")
     return arrays
 
 

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,8 @@ from training.batches import (
     mirror_order,
 )
 from vehicle.config import RIG_R
-from vehicle.contracts.sample import DatasetError
+from vehicle.contracts import wire
+from vehicle.contracts.sample import DatasetError, read_shard
 from vehicle.geometry import box_corners, project
 
 
@@ -83,6 +85,28 @@ def test_a_shard_of_garbage_is_refused_and_named(tmp_path):
     shard = folder / "shard-0.npz"
     shard.write_bytes(b"x" * shard.stat().st_size)
     with pytest.raises(DatasetError, match=r"shard-0\.npz cannot be read"):
+        load_frames(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "reason"),
+    [
+        ("bev", lambda a: a[:, :50], r"bev is \(2, 50, 64\), expected \(2, 100, 64\)"),
+        ("images_left_rear", lambda a: a[:, ::2], "images_left_rear is"),
+        ("box_start", lambda a: a[::-1], "box_start does not cut"),
+        ("boxes", lambda a: a * np.nan, "no finite place"),
+        ("boxes", lambda a: a * 0, "a box has no size"),
+    ],
+)
+def test_a_shard_with_wrong_arrays_is_refused_by_what_is_wrong(tmp_path, name, change, reason):
+    folder = make_dataset(tmp_path / "d", frames=2)
+    shard = folder / "shard-0.npz"
+    arrays = read_shard(shard)
+    np.savez(shard, **{**arrays, name: change(arrays[name])})
+    manifest = json.loads((folder / "dataset.json").read_text())
+    manifest["files"][0]["size_bytes"] = shard.stat().st_size
+    (folder / "dataset.json").write_bytes(wire.canonical(manifest))
+    with pytest.raises(DatasetError, match=reason):
         load_frames(folder)
 
 
