@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from typing import Any
 
 import typer
 import typer.main
@@ -22,30 +23,34 @@ VERBS = {
 }
 
 
+def load(name: str) -> TyperCommand | TyperGroup:
+    """Import and return the verb or package `name`."""
+    if name in PACKAGES:
+        group = typer.main.get_group(importlib.import_module(f"{name}.cli").app)
+        group.name = name
+        return group
+    module, function, _ = VERBS[name]
+    single = typer.Typer(add_completion=False)
+    single.command(name)(getattr(importlib.import_module(module), function))
+    return typer.main.get_command(single)
+
+
 class LazyGroup(TyperGroup):
-    """A group that knows its commands by name and imports one when it is called."""
+    """A group that lists its commands by name and imports one only when it is called."""
 
     def list_commands(self, ctx: typer.Context) -> list[str]:
         """Return verbs first, then packages."""
         return [*VERBS, *PACKAGES]
 
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> TyperCommand | TyperGroup | None:
-        """Return the command `cmd_name`; its module is imported unless only help is printed."""
-        listing = not [word for word in sys.argv[1:] if not word.startswith("-")]
-        if cmd_name in PACKAGES:
-            if listing:
-                return TyperGroup(name=cmd_name, short_help=PACKAGES[cmd_name])
-            group = typer.main.get_group(importlib.import_module(f"{cmd_name}.cli").app)
-            group.name = cmd_name
-            return group
-        if cmd_name in VERBS:
-            module, function, text = VERBS[cmd_name]
-            if listing:
-                return TyperCommand(cmd_name, short_help=text)
-            single = typer.Typer(add_completion=False)
-            single.command(cmd_name)(getattr(importlib.import_module(module), function))
-            return typer.main.get_command(single)
-        return None
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> TyperCommand | None:
+        """Return a line for the help page; nothing is imported."""
+        text = PACKAGES.get(cmd_name) or VERBS.get(cmd_name, ("", "", None))[2]
+        return TyperCommand(cmd_name, short_help=text) if text else None
+
+    def resolve_command(self, ctx: typer.Context, args: list[str]) -> tuple[Any, Any, list[str]]:
+        """Return the command that `args` call, imported now."""
+        name, found, rest = super().resolve_command(ctx, args)
+        return name, load(name) if found is not None and name else found, rest
 
 
 app = typer.Typer(
