@@ -1,39 +1,30 @@
 """Real drive logs found in a folder, driven through the car's own loop, their events recorded."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from vehicle import bundles
 from vehicle.contracts.campaign import Campaign, TriggerSpec
 from vehicle.contracts.home import Home
-from vehicle.importers.kinds import import_log
+from vehicle.importers.kinds import find_logs, import_log
 from vehicle.recorder import Recorder
 from vehicle.replay import replay
 from vehicle.sources import RouteSource
 
-KNOWN: Final = {"comma2k19": "comma2k19*", "kitti": "kitti-odom*"}
-"""Kind of log -> what its folder is called (docs/how-to/get-real-logs.md)."""
+KNOWN: Final = ("comma2k19", "kitti")
+"""Kinds of log the demo looks for; docs/how-to/get-real-logs.md says how their folders look."""
 
 _AROUND: Final = {"pre_s": 30.0, "post_s": 30.0, "min_interval_s": 20.0}
 
 SURVEY: Final = Campaign(
     campaign_id="survey",
     triggers=(
-        TriggerSpec(name="firm_brake", kind="hard_brake", threshold=1.5, **_AROUND),
+        TriggerSpec(name="firm_brake", kind="hard_brake", threshold=1.0, **_AROUND),
         TriggerSpec(name="ttc", kind="ttc", threshold=3.0, **_AROUND),
         TriggerSpec(name="uncertainty", kind="uncertainty", threshold=0.6, **_AROUND),
     ),
 )
 """Calm drives have no emergency: firmer than usual is enough, and a minute around it is kept."""
-
-
-def find(data: Path) -> Iterator[tuple[str, Path]]:
-    """Yield kind and folder of every known log under `data`."""
-    for kind, pattern in KNOWN.items():
-        for folder in sorted(data.glob(pattern)):
-            if folder.is_dir():
-                yield kind, folder
 
 
 def replay_known(home: Home, data: Path) -> list[dict[str, Any]]:
@@ -44,7 +35,8 @@ def replay_known(home: Home, data: Path) -> list[dict[str, Any]]:
     Raises:
         LogLayoutError, LogDamagedError: a folder is named like a log and is none.
     """
-    return [_replay_one(home, kind, folder) for kind, folder in find(data)]
+    found = [log for log in find_logs(data) if log[0] in KNOWN]
+    return [_replay_one(home, kind, folder) for kind, folder in found]
 
 
 def _replay_one(home: Home, kind: str, folder: Path) -> dict[str, Any]:

@@ -36,6 +36,7 @@ MINED = "recall/car"
 """What the turn is for: cars that are seen by night."""
 
 FIRST_RELEASE = 1
+PICTURE_TICK = 40
 NIGHT_LUMA = 60
 """Mean grey level (0..255) of a clip under which it is night."""
 
@@ -277,8 +278,34 @@ def judge(context: Context) -> dict[str, Any]:
     for when, bundle in (("before", base_folder()), ("after", context.home.models / "night")):
         for light, report in zip(LIGHTS, reports_of(context, bundle, when), strict=True):
             facts[f"{when}-{light}"] = {m.name: wire.to_plain(m) for m in report.metrics}
+        _picture(bundle, context.home.reports / f"{when}.png")
     before, after = (facts[f"{when}-night"][MINED]["value"] for when in ("before", "after"))
     return {"scores": facts, "note": f"{MINED} by night {before:.3f} -> {after:.3f}"}
+
+
+def _picture(bundle: Path, out: Path) -> None:
+    """Draw what a network sees on one held-out night drive, the same frame for every network."""
+    from sim.episode import Episode
+    from vehicle import picture
+    from vehicle.budget import Budget
+    from vehicle.contracts.campaign import DEFAULT_CAMPAIGN
+    from vehicle.drive import Drive
+
+    episode = Episode(town=TEST_TOWNS[0], seed=3, light=LIGHT)
+    car = Drive(
+        car_id="picture",
+        route_id="picture",
+        rig=episode.rig,
+        bundle=bundle,
+        campaign=DEFAULT_CAMPAIGN,
+        budget=Budget(enforce=False, clock=SystemClock()),
+    )
+    for _ in range(PICTURE_TICK):
+        observation = episode.observe()
+        tick = car.tick(observation)
+        episode.step(None)
+    car.close()
+    picture.save(out, observation, tick, episode.rig)
 
 
 def reports_of(context: Context, bundle: Path, when: str) -> list[EvalReport]:
