@@ -20,6 +20,7 @@ from mcap_protobuf.schema import register_schema
 from vehicle.contracts import wire
 from vehicle.contracts.frame import FrameSet, MissingCalibrationError, Observation, Rig
 from vehicle.contracts.tick import Record, Tick
+from vehicle.contracts.topics import TOPICS
 from vehicle.mcap_records import (
     CHUNK_BYTES,
     McapRecords,
@@ -29,7 +30,6 @@ from vehicle.mcap_records import (
 )
 from vehicle.route_calibration import calibration_messages
 from vehicle.telemetry_pb import TelemetryError, TickRecord, record_from, record_of
-from vehicle.telemetry_schema import TOPICS
 from vehicle.video import VideoDecoder, VideoEncoder, VideoError, is_keyframe
 
 __all__ = ["RouteCorruptError", "RouteMissingError", "RouteReader", "RouteWriter"]
@@ -118,9 +118,9 @@ class RouteWriter:
                 message = CompressedVideo(frame_id=name, data=data, format="h264")
                 message.timestamp.FromNanoseconds(mono_ns)
                 self._emit(CAMERA_TOPIC + name, message, mono_ns, frame_id)
-            for topic, field in TOPICS.items():
-                for message in _parts(record, field):
-                    self._emit(topic, message, mono_ns, frame_id)
+            for name, topic in TOPICS.items():
+                for message in _parts(record, topic.field):
+                    self._emit(name, message, mono_ns, frame_id)
         except OSError as error:
             self.abort()
             raise _write_error(self.path, error) from error
@@ -328,7 +328,7 @@ class _Assembly:
         if topic.startswith(CAMERA_TOPIC):
             self._picture(topic.removeprefix(CAMERA_TOPIC), message.data)
         elif topic in TOPICS:
-            field = TOPICS[topic]
+            field = TOPICS[topic].field
             part = self._record.events.add() if field == "events" else getattr(self._record, field)
             part.SetInParent()
             part.MergeFromString(message.data)

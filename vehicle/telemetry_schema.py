@@ -122,17 +122,3 @@ MESSAGES: Final[dict[str, dict[str, str]]] = {
     },
 }
 """Message -> field -> type; "*" repeated, "?" may be absent. A field's number is its place."""
-
-TOPICS: Final = {
-    "/ego": "ego",
-    "/guidance": "guidance",
-    "/traffic": "traffic",
-    "/scene": "scene",
-    "/plan": "plan",
-    "/command": "command",
-    "/timing": "timing",
-    "/event": "events",
-    "/frame": "frame",
-}
-"""Topic of a route file -> field of TickRecord, in writing order: /frame comes last and completes
-the tick, so that a cut file ends with a whole one."""

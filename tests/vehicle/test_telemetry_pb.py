@@ -9,8 +9,9 @@ from vehicle.contracts.ego import EgoState
 from vehicle.contracts.frame import FrameSet, Observation
 from vehicle.contracts.plan import STATE_COLUMNS
 from vehicle.contracts.scene import TRACK
+from vehicle.contracts.topics import TOPICS
 from vehicle.telemetry_pb import TelemetryError, decode_telemetry, encode_telemetry
-from vehicle.telemetry_schema import MESSAGES, TOPICS
+from vehicle.telemetry_schema import MESSAGES
 
 
 def test_a_tick_comes_back_bit_for_bit() -> None:
@@ -89,3 +90,8 @@ def test_the_reference_page_lists_every_message_field_and_topic() -> None:
 def test_garbage_is_refused_by_name(data: bytes) -> None:
     with pytest.raises(TelemetryError):
         decode_telemetry(data)
+
+
+def test_every_topic_names_a_message_and_a_field_of_a_tick() -> None:
+    kinds = {field: kind.rstrip("?*") for field, kind in MESSAGES["TickRecord"].items()}
+    assert {t.field: t.message for t in TOPICS.values()} == kinds
