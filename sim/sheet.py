@@ -9,7 +9,8 @@ from vehicle.contracts.sample import LABEL_MIN_PIXELS
 from vehicle.contracts.scene import BEV, BEV_DRIVABLE, BEV_LANE, BEV_OCCUPIED
 from vehicle.geometry import box_corners, project
 
-_COLOURS = {0: (255, 190, 40), 1: (60, 230, 255)}
+_COLOURS = {-1: (255, 255, 255), 0: (255, 190, 40), 1: (60, 230, 255)}
+_OTHER_COLOUR = (255, 120, 255)
 _EDGES = [(0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4)]
 _EDGES += [(0, 4), (1, 5), (2, 6), (3, 7)]
 _WIDE_PX = 640
@@ -43,7 +44,7 @@ def bev_picture(bev: np.ndarray, boxes: np.ndarray, cell_px: int = 8) -> np.ndar
         picture[::-1, ::-1], None, fx=cell_px, fy=cell_px, interpolation=cv2.INTER_NEAREST
     )
     scale = cell_px / BEV.cell_m
-    for row in [*boxes, np.array([9, 1.35, 0, 0, 4.7, 1.9, 1.5, 99, 0])]:
+    for row in [*boxes, np.array([-1, 1.35, 0, 0, 4.7, 1.9, 1.5, 99, 0])]:
         x, y = row[1], row[2]
         ground = box_corners(x, y, row[3], row[4], row[5], 1.0)[:4]
         px = np.stack(
@@ -54,7 +55,7 @@ def bev_picture(bev: np.ndarray, boxes: np.ndarray, cell_px: int = 8) -> np.ndar
             axis=1,
         )
         seen = row[7] >= LABEL_MIN_PIXELS
-        colour = _COLOURS.get(int(row[0]), (255, 255, 255)) if seen else (120, 120, 120)
+        colour = _COLOURS.get(int(row[0]), _OTHER_COLOUR) if seen else (120, 120, 120)
         cv2.polylines(above, [np.round(px).astype(np.int32)], True, colour, 2 if seen else 1)
     return above
 
@@ -73,6 +74,7 @@ def _tile(camera: CameraModel, image: np.ndarray, boxes: np.ndarray | None) -> n
         if (np.abs(px) > 10_000).any():
             continue
         for a, b in _EDGES:
-            cv2.line(tile, tuple(px[a]), tuple(px[b]), _COLOURS[int(row[0])], 1, cv2.LINE_AA)
+            colour = _COLOURS.get(int(row[0]), _OTHER_COLOUR)
+            cv2.line(tile, tuple(px[a]), tuple(px[b]), colour, 1, cv2.LINE_AA)
     cv2.putText(tile, camera.name, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1)
     return tile

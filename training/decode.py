@@ -6,7 +6,11 @@ import numpy as np
 
 from vehicle.contracts.scene import BEV_BOX
 
-SEPARATION_M: Final = {"car": 2.0, "pedestrian": 0.8, "truck": 3.0, "cyclist": 1.2, "other": 1.0}
+SEPARATION_M: Final = {
+    **{"car": 2.0, "pedestrian": 0.8, "truck": 3.0, "cyclist": 1.2, "other": 1.0},
+    **{"bus": 3.0, "motorcycle": 1.2, "animal": 0.8, "cone": 0.6, "debris": 0.8},
+    **{"trailer": 2.0, "emergency": 2.5},
+}
 """Two detections of a kind nearer than this are one; as in vehicle/decode.py."""
 
 

@@ -14,10 +14,18 @@ from vehicle.contracts.scene import KINDS, TRACK, BevGrid
 MAX_BOXES: Final = 64
 """Most boxes of one frame; the best by score are kept."""
 
-HEIGHT_M: Final = {"car": 1.5, "pedestrian": 1.75, "truck": 3.2, "cyclist": 1.75, "other": 1.2}
+HEIGHT_M: Final = {
+    **{"car": 1.5, "pedestrian": 1.75, "truck": 3.2, "cyclist": 1.75, "other": 1.2},
+    **{"bus": 3.1, "motorcycle": 1.6, "animal": 1.2, "cone": 0.75, "debris": 0.6},
+    **{"trailer": 2.0, "emergency": 2.6},
+}
 """Height of a kind: the network sees footprints on the ground; planning does not use heights."""
 
-SEPARATION_M: Final = {"car": 2.0, "pedestrian": 0.8, "truck": 3.0, "cyclist": 1.2, "other": 1.0}
+SEPARATION_M: Final = {
+    **{"car": 2.0, "pedestrian": 0.8, "truck": 3.0, "cyclist": 1.2, "other": 1.0},
+    **{"bus": 3.0, "motorcycle": 1.2, "animal": 0.8, "cone": 0.6, "debris": 0.8},
+    **{"trailer": 2.0, "emergency": 2.5},
+}
 """Centres of two road users of a kind are at least this far apart: about a body's width."""
 
 _COLUMNS: Final = ("x_m", "y_m", "yaw_rad", "length_m", "width_m", "score_prob")

@@ -26,6 +26,13 @@ KIND_COLOURS: Final[tuple[Colour, ...]] = (
     (178, 140, 255),  # truck
     (255, 140, 200),  # cyclist
     (150, 165, 180),  # other
+    (120, 220, 210),  # bus
+    (255, 160, 110),  # motorcycle
+    (200, 150, 90),  # animal
+    (255, 120, 40),  # cone
+    (190, 190, 140),  # debris
+    (140, 120, 200),  # trailer
+    (90, 130, 255),  # emergency
 )
 """By index into scene.KINDS; told apart also by people who see no red or green."""
 

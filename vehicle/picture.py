@@ -35,6 +35,7 @@ CAMERAS_PX: Final = 1180
 HEADER_PX: Final = 56
 LEGEND_PX: Final = 34
 GAP_PX: Final = 8
+_USUAL_KINDS: Final = 5
 
 
 def draw(
@@ -60,7 +61,9 @@ def draw(
     top, bottom = HEADER_PX, HEADER_PX + body_px
     image[top:bottom] = body
     _header(image[:HEADER_PX], obs, tick)
-    _legend(image[bottom:])
+    scene = _scene(obs, tick)
+    seen = set() if scene is None else {int(kind) for kind in scene.tracks["kind"]}
+    _legend(image[bottom:], seen)
     return image
 
 
@@ -192,9 +195,11 @@ def _figure(image: np.ndarray, x: int, name: str, value: str) -> int:
     return max(end, x + 22 + width_of(name, 11))
 
 
-def _legend(image: np.ndarray) -> None:
+def _legend(image: np.ndarray, seen: set[int]) -> None:
+    """Name the colours: the usual kinds always, the others where one is in the picture."""
     x = 14
-    entries = [(KIND_COLOURS[i], name) for i, name in enumerate(KINDS)]
+    usual = set(range(_USUAL_KINDS))
+    entries = [(KIND_COLOURS[i], KINDS[i]) for i in sorted(usual | seen) if i < len(KINDS)]
     entries += [(DRIVABLE, "drivable"), (LANE, "lane line"), (OCCUPIED, "occupied")]
     entries += [(PLAN, "plan"), (PLAN_BRAKES, "plan brakes"), (GUIDANCE, "guidance")]
     for colour, name in entries:

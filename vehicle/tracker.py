@@ -38,8 +38,14 @@ class TrackerConfig:
     gate_sigma2: float = 11.8
     noise_m: float = 0.6
     noise_ratio: float = 0.04
-    accel_mps2: tuple[float, ...] = (2.0, 0.8, 2.0, 1.5, 1.5)
-    speed_mps: tuple[float, ...] = (5.0, 1.2, 5.0, 3.0, 3.0)
+    accel_mps2: tuple[float, ...] = (
+        *(2.0, 0.8, 2.0, 1.5, 1.5),
+        *(1.5, 2.5, 2.0, 0.3, 0.3, 2.0, 2.5),
+    )
+    speed_mps: tuple[float, ...] = (
+        *(5.0, 1.2, 5.0, 3.0, 3.0),
+        *(5.0, 6.0, 2.0, 0.5, 0.5, 5.0, 6.0),
+    )
     max_tracks: int = 128
 
 

@@ -7,8 +7,13 @@ import numpy as np
 
 from vehicle.contracts.wire import require
 
-KINDS: Final = ("car", "pedestrian", "truck", "cyclist", "other")
-"""Kinds of road user; a track's `kind` is the index. A bundle names the ones it was trained on."""
+KINDS: Final = (
+    *("car", "pedestrian", "truck", "cyclist", "other"),
+    *("bus", "motorcycle", "animal", "cone", "debris", "trailer", "emergency"),
+)
+"""Kinds of road user, and of things that lie or stand on the road; a track's `kind` is the index,
+so new ones are added at the end. A bundle names the ones it was trained on. A pedestrian is an
+adult or a child, told apart by height; "emergency" is a vehicle with blue lights."""
 
 TRACK: Final = np.dtype(
     [
