@@ -3,7 +3,8 @@
 import ctypes
 import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 FIFO_PRIORITY = 50
 _MCL_CURRENT, _MCL_FUTURE = 1, 2
@@ -26,6 +27,25 @@ def prepare(core: int | None = None) -> dict[str, str]:
         "memory_lock": _attempt(_lock_memory),
         "sched_fifo": _attempt(_real_time_class),
     }
+
+
+@contextmanager
+def punctual() -> Iterator[None]:
+    """Run one tick in the real-time class where that can be had, and hand the class back after.
+
+    For a process that does other work between ticks, as a simulator does: in the class for good it
+    would be throttled, and keep the recorder from its core.
+    """
+    before = os.sched_getscheduler(0)
+    try:
+        with suppress(OSError):
+            _real_time_class()
+        gc.disable()
+        yield
+    finally:
+        gc.enable()
+        if os.sched_getscheduler(0) != before:
+            os.sched_setscheduler(0, before, os.sched_param(0))
 
 
 def _attempt(ask: Callable[[], None]) -> str:
