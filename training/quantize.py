@@ -1,7 +1,8 @@
 """Float graph -> the uint8 graph a car runs.
 
 Static QDQ: uint8 activations (int8 ones are 1.7 times slower in onnxruntime), int8 weights per
-output channel. Pictures are uint8 already: they enter the first convolution as they are, with the
+output channel within -64..64: processors without VNNI add pairs of products in 16 bits, which
+larger weights overflow, and the golden answers must hold there too. Pictures are uint8 already: they enter the first convolution as they are, with the
 scale that training used, so that no float copy of a picture is ever made.
 """
 
@@ -71,6 +72,7 @@ def quantise(float_model: Path, frames: Iterable[dict[str, np.ndarray]]) -> onnx
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
+            reduce_range=True,
             op_types_to_quantize=list(QUANTISED_OPS),
             nodes_to_exclude=_float_adds(onnx.load(float_model)),
             calibrate_method=CalibrationMethod.MinMax,

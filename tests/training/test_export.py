@@ -72,6 +72,14 @@ def test_pictures_enter_the_first_convolution_as_bytes(bundle):
     assert not any(n.op_type == "Cast" for n in graph.node)
 
 
+def test_weights_leave_room_for_processors_that_add_in_16_bits(bundle):
+    graph = onnx.load(bundle / "model.onnx").graph
+    kernels = [i for i in graph.initializer if i.data_type == onnx.TensorProto.INT8]
+    wide = [onnx.numpy_helper.to_array(k).astype(int) for k in kernels if len(k.dims) == 4]
+    assert wide
+    assert max(abs(k).max() for k in wide) <= 64
+
+
 def test_the_float_graph_computes_what_torch_computes(run, data, tmp_path):
     net = network_of(("car", "pedestrian"), read_arrays(run / "weights.npz"))
     to_onnx(net, tmp_path / "net.onnx")
