@@ -2,8 +2,9 @@
 
 Static QDQ: uint8 activations (int8 ones are 1.7 times slower in onnxruntime), int8 weights per
 output channel within -64..64: processors without VNNI add pairs of products in 16 bits, which
-larger weights overflow, and the golden answers must hold there too. Pictures are uint8 already: they enter the first convolution as they are, with the
-scale that training used, so that no float copy of a picture is ever made.
+larger weights overflow, and the golden answers must hold there too. Pictures are uint8 already:
+they enter the first convolution as they are, with the scale that training used, so that no float
+copy of a picture is ever made.
 """
 
 import logging
