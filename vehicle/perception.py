@@ -16,6 +16,7 @@ from vehicle.contracts.wire import RefusedError
 from vehicle.decode import Decoder, all_finite, to_levels
 from vehicle.engine import Engine, InferenceError
 from vehicle.preprocess import GREY, Preprocessor, input_shapes
+from vehicle.visibility import seen_cells
 
 OUTPUTS = ("heat", "box", "dense", "embedding", "uncertainty")
 
@@ -73,6 +74,10 @@ class Perception:
         self.preprocessor = Preprocessor(rig, self.bundle.rig, adapt=adapt)
         least = (config or VehicleConfig()).min_detection_prob
         _check_kinds(self.bundle)
+        self._unseen: dict[str, np.ndarray] = {}
+        if adapt and rig.digest != self.bundle.rig.digest:
+            grids = {"heat": self.bundle.bev_box, "dense": self.bundle.bev}
+            self._unseen = {name: ~seen_cells(rig, grid) for name, grid in grids.items()}
         self._decoder = Decoder(self.bundle.kinds, self.bundle.bev_box, least)
         self.stage_us: dict[str, float] = {}
         """Microseconds per stage of the last call; a stage that did not finish is not in it."""
@@ -125,6 +130,8 @@ class Perception:
         for name in OUTPUTS:
             if not all_finite(outputs[name]):
                 raise NotFiniteError(f"bundle {self.bundle.tag}: output {name!r} is not finite")
+        for name, cells in self._unseen.items():
+            outputs[name][0][:, cells] = 0.0
         drivable, lane, occupied = to_levels(outputs["dense"][0])
         return Detections(
             tracks=self._decoder.boxes(outputs["heat"][0], outputs["box"][0]),
