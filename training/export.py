@@ -25,7 +25,7 @@ from training.batches import Frames, load_frames
 from training.model import NetR
 from training.quantize import PICTURES, quantise, scaled
 from training.train import WEIGHTS, read_run
-from training.weights import network_of, read_arrays, read_weights, write_weights
+from training.weights import network_of, read_arrays, write_weights
 from vehicle.config import RIG_R
 from vehicle.contracts import wire
 from vehicle.contracts.bundle import Lineage, ModelBundle, TensorSpec
@@ -118,23 +118,6 @@ def export(
     frames = [load_frames(folder) for folder in datasets or map(Path, run.datasets)]
     model = graph_of(net, frames)
     return _write(out, net, model, frames[0], lineage, name=name, version=version, odd=odd)
-
-
-def requantise(bundle_folder: Path, out: Path, datasets: Sequence[Path]) -> ModelBundle:
-    """Export the weights of a bundle again, as its next version, with these calibration frames."""
-    bundle, weights = read_weights(bundle_folder)
-    frames = [load_frames(folder) for folder in datasets]
-    net = network_of(bundle.kinds, weights)
-    return _write(
-        out,
-        net,
-        graph_of(net, frames),
-        frames[0],
-        bundle.lineage,
-        name=bundle.name,
-        version=bundle.version + 1,
-        odd=bundle.odd,
-    )
 
 
 def graph_of(net: NetR, frames: Sequence[Frames]) -> onnx.ModelProto:
