@@ -99,6 +99,7 @@ def replay(
         bundle=bundle,
         car=car,
         adapt=adapt,
+        campaign=campaign,
         record_clips=record_clips,
         picture=picture,
         picture_frame=frame,

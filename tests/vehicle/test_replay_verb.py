@@ -1,9 +1,14 @@
 """`roadloop replay` records clips, and refuses what it cannot do by name."""
 
+import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+import roadloop
+from vehicle.contracts import wire
+from vehicle.contracts.campaign import Campaign, TriggerSpec
 from vehicle.contracts.ego import EgoState
 from vehicle.contracts.frame import FrameSet, Observation
 from vehicle.replay import ReplaySpeedError
@@ -56,3 +61,12 @@ def test_a_speed_that_is_none_and_a_frame_that_is_not_there_are_refused(
     missing = ReplayRequest(route=braking, picture=tmp_path / "p.png", picture_frame=99)
     with pytest.raises(PictureFrameError):
         run(missing, lambda *_: None)
+
+
+def test_the_command_looks_out_for_what_its_campaign_says(braking: Path, tmp_path: Path) -> None:
+    spec = TriggerSpec(name="any_brake", kind="hard_brake", threshold=0.1)
+    path = tmp_path / "campaign.json"
+    path.write_bytes(wire.to_bytes(Campaign(campaign_id="c", triggers=(spec,))))
+    words = ["replay", str(braking), "--campaign", str(path), "--json"]
+    done = CliRunner().invoke(roadloop.app, words)
+    assert json.loads(done.stdout)["triggers"] == {"any_brake": 1}
