@@ -12,6 +12,7 @@ TAIL: Final = 2
 HEAD: Final = 3
 LAMP: Final = 4
 LEAVES: Final = 5
+BEACON: Final = 6
 """Materials of a quad: how light meets it."""
 
 BODY: Final = (-1.0, 0.0, 0.0)
@@ -91,9 +92,11 @@ class MeshBuilder:
         """Add an axis-aligned box without its underside."""
         self.prism(_ring(low, high, low[2]), _ring(low, high, high[2]), colour, material=material)
 
-    def mesh(self) -> Mesh:
-        """Return everything added so far."""
+    def mesh(self, size_m: tuple[float, float, float] | None = None) -> Mesh:
+        """Return everything added so far, divided by `size_m` if one is given."""
         quads = np.array(self._quads, np.float32).reshape(-1, 4, 3)
+        if size_m is not None:
+            quads = quads / np.array(size_m, np.float32)
         d1, d2 = quads[:, 2] - quads[:, 0], quads[:, 3] - quads[:, 1]
         normals = np.cross(d1.astype(np.float64), d2.astype(np.float64))
         normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
