@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from sim.actors import PEDESTRIAN, Actors, Density
+from sim.collisions import boxes_touch as boxes_touch
+from sim.collisions import touched
 from sim.dynamics import Motion, advance
 from sim.navigation import Route, drive_by_truth
 from sim.render import make_light
+from sim.roadmap import TownMap
 from sim.scenarios import family_of
 from sim.sensors import Sensors, Shot, label_bev, label_boxes
 from sim.staging import Stage
+from sim.trace import Snapshot
+from sim.truth import actor_states, ego_sample, true_scene
 from sim.world import build_town
 from vehicle.config import RIG_R, VehicleConfig
 from vehicle.contracts.ego import ControlCommand, EgoState
@@ -112,12 +117,28 @@ class Episode:
         self.route = Route(self.town, lane, rng)
         self.route.index = int(s)
         self.route.follow(self.motion)
+        self.road = TownMap(self.town, self.route)
         self.actors.clear_around(x + 1.35 * math.cos(yaw), y + 1.35 * math.sin(yaw), 7.0)
 
     @property
     def ticks(self) -> int:
         """Return how many ticks the scenario lasts."""
         return round(self.scenario.duration_s * self.scenario.rate_hz)
+
+    @property
+    def rate_hz(self) -> float:
+        """Return ticks per second."""
+        return self.scenario.rate_hz
+
+    @property
+    def t_s(self) -> float:
+        """Return the time since the start of the episode."""
+        return self.frame_id / self.scenario.rate_hz
+
+    @property
+    def done(self) -> bool:
+        """Return whether the scenario's time is over."""
+        return self.frame_id >= self.ticks
 
     @property
     def mono_ns(self) -> int:
@@ -154,8 +175,8 @@ class Episode:
             )
         return self._shot
 
-    def observe(self) -> Observation:
-        """Return what the car is given on this tick."""
+    def observe(self, *, truth: bool = False) -> Observation:
+        """Return what the car is given on this tick; with `truth`, `.traffic` is the true scene."""
         m = self.motion
         ego = EgoState(
             mono_ns=self.mono_ns,
@@ -172,6 +193,19 @@ class Episode:
             frame=FrameSet(frame_id=self.frame_id, mono_ns=self.mono_ns, images=images),
             ego=ego,
             guidance=self.route.guidance(m),
+            traffic=true_scene(self.actors.table, self.pose, self.frame_id, self.mono_ns)
+            if truth
+            else None,
+        )
+
+    def snapshot(self) -> Snapshot:
+        """Return the truth of the current instant."""
+        m = self.motion
+        return Snapshot(
+            t_s=self.t_s,
+            ego=ego_sample(self.body, m.accel_mps2, m.curvature_1pm, self.config),
+            actors=actor_states(self.actors.table),
+            collided=tuple((0, a) for frame, a in self.collisions if frame == self.frame_id),
         )
 
     def truth(self) -> tuple[np.ndarray, np.ndarray]:
@@ -233,36 +267,10 @@ class Episode:
         return c * dx + s * dy, -s * dx + c * dy
 
     def _note_collisions(self) -> None:
-        """Remember which actors the ego's body touches (separating axes of two boxes)."""
-        t, b = self.actors.table, self.body
-        near = t[np.hypot(t["x_m"] - b[0], t["y_m"] - b[1]) < 7.0]
-        for row in near:
-            other = (row["x_m"], row["y_m"], row["yaw_rad"], row["length_m"], row["width_m"])
-            if boxes_touch(b[[0, 1, 2, 4, 5]], np.array(other)):
-                self.collided = True
-                self.collisions.append((self.frame_id, int(row["actor_id"])))
-
-
-def boxes_touch(a: np.ndarray, b: np.ndarray) -> bool:
-    """Return whether two boxes (x, y, yaw, length, width) overlap.
-
-    Source: separating axis theorem for convex shapes (Gottschalk, OBBTree, 1996).
-    """
-    axes = [
-        np.array([math.cos(yaw + k), math.sin(yaw + k)])
-        for yaw in (a[2], b[2])
-        for k in (0.0, math.pi / 2)
-    ]
-    gap = b[:2] - a[:2]
-    for axis in axes:
-        reach = 0.0
-        for box in (a, b):
-            along = np.array([math.cos(box[2]), math.sin(box[2])])
-            reach += abs(axis @ along) * box[3] / 2
-            reach += abs(axis @ np.array([-along[1], along[0]])) * box[4] / 2
-        if abs(axis @ gap) > reach:
-            return False
-    return True
+        """Remember which actors the ego's body touches."""
+        for actor in touched(self.actors.table, self.body):
+            self.collided = True
+            self.collisions.append((self.frame_id, actor))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,6 +54,8 @@ class LaneGraph:
         approach: [L] direction of a road (road * 2 + backward); a connector has its origin's.
         turn: [L] 0 straight or road lane, 1 left, -1 right.
         conflicts: uint8 [L, L], 1 where two connectors cross or merge: one at a time may drive.
+        lane_width_m: of a lane, where all are as wide.
+        width_m: [L], of each lane; None where all are as wide.
     """
 
     points_m: np.ndarray
@@ -68,10 +70,21 @@ class LaneGraph:
     turn: np.ndarray
     conflicts: np.ndarray
     lane_width_m: float
+    width_m: np.ndarray | None = None
 
     def pose(self, lane: int, s_m: float) -> tuple[float, float, float]:
         """Return x, y, yaw on a lane at arc length `s_m` (clamped to the lane)."""
         return lane_pose(self.points_m, self.yaw_rad, self.start, self.length_m, lane, s_m)
+
+    def widths(self) -> np.ndarray:
+        """Return the width of each lane, [L]."""
+        if self.width_m is not None:
+            return self.width_m
+        return np.full(len(self.length_m), self.lane_width_m)
+
+    def line(self, lane: int) -> np.ndarray:
+        """Return the centre points of a lane [N, 2]."""
+        return self.points_m[self.start[lane] : self.start[lane + 1]]
 
     def road_lanes(self) -> np.ndarray:
         """Return the indices of lanes that are not connectors."""

@@ -15,11 +15,11 @@ _BEHIND_M = 5
 
 
 class Route:
-    """A path along lane centres, 1 m points, growing as the ego drives."""
+    """A path along lane centres, 1 m points, growing as the ego drives; `lanes` in order."""
 
     def __init__(self, town: Town, lane: int, rng: np.random.Generator) -> None:
         self.town, self._rng = town, rng
-        self._lanes = [lane]
+        self.lanes = [lane]
         self._points = [self._line(lane)]
         self._owner = [np.full(len(self._points[0]), lane)]
         self.index = 0
@@ -32,10 +32,10 @@ class Route:
 
     def _join(self) -> None:
         while sum(map(len, self._points)) - self.index < _AHEAD_M + 30:
-            options = self.town.lanes.successors[self._lanes[-1]]
+            options = self.town.lanes.successors[self.lanes[-1]]
             lane = int(self._rng.choice(options[options >= 0]))
             line = self._line(lane)[1:]
-            self._lanes.append(lane)
+            self.lanes.append(lane)
             self._points.append(line)
             self._owner.append(np.full(len(line), lane))
         self.path = np.concatenate(self._points)

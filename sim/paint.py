@@ -1,5 +1,6 @@
 """The ground of a town as rasters: what it looks like, and what it is (labels come from that)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -92,11 +93,11 @@ def paint_ground(
         for road in roads:
             left, right = (road.half_m + p + extra for p in road.parking_m)
             canvas.fill(band(road, left, -right), palette[layer], 0)
-        for polygon in _junctions(nodes_m, roads, lanes, extra):
+        for polygon in junction_areas(nodes_m, roads, lanes, extra):
             canvas.fill(polygon, palette[layer], 0)
     for road in roads:
         canvas.fill(band(road, road.half_m, -road.half_m), palette["asphalt"], BEV_DRIVABLE)
-    for polygon in _junctions(nodes_m, roads, lanes, 0.0):
+    for polygon in junction_areas(nodes_m, roads, lanes, 0.0):
         canvas.fill(polygon, palette["asphalt"], BEV_DRIVABLE)
     canvas.colour = _texture(rng, canvas.colour, canvas.classes)
     for road in roads:
@@ -123,8 +124,8 @@ def _palette(rng: np.random.Generator) -> dict[str, tuple[float, ...]]:
     }
 
 
-def _junctions(
-    nodes_m: np.ndarray, roads: list[Road], lanes: LaneGraph, extra_m: float
+def junction_areas(
+    nodes_m: np.ndarray, roads: Sequence[Road], lanes: LaneGraph, extra_m: float = 0.0
 ) -> list[np.ndarray]:
     """Return the hull of each junction and the band of each connector, widened by `extra_m`."""
     polygons = [_junction_hull(node, roads, extra_m) for node in range(len(nodes_m))]
@@ -135,7 +136,7 @@ def _junctions(
     return polygons
 
 
-def _junction_hull(node: int, roads: list[Road], extra_m: float) -> np.ndarray:
+def _junction_hull(node: int, roads: Sequence[Road], extra_m: float) -> np.ndarray:
     """Return the convex hull of the mouths of all roads at a junction."""
     corners = []
     for road in roads:

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from sim.lanes import LaneGraph, Road, arc_length, build_graph, hermite, resample
-from sim.paint import Ground, paint_ground
+from sim.paint import Ground, junction_areas, paint_ground
 from sim.scenery import Scenery, build_scenery
 from vehicle.contracts.wire import RefusedError
 
@@ -21,7 +21,7 @@ class UnknownTownError(RefusedError, ValueError):
     """A town number is out of range."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Town:
     """A place to drive.
 
@@ -31,6 +31,7 @@ class Town:
         lanes: the drivable graph.
         ground: colour and class rasters.
         scenery: buildings, trees and lamps as quads.
+        areas_m: polygons [N, 2] of the junctions.
         kerb_m, sidewalk_m: widths beside every road.
     """
 
@@ -40,6 +41,7 @@ class Town:
     lanes: LaneGraph
     ground: Ground
     scenery: Scenery
+    areas_m: tuple[np.ndarray, ...]
     kerb_m: float = _KERB_M
     sidewalk_m: float = _SIDEWALK_M
 
@@ -67,6 +69,7 @@ def build_town(number: int) -> Town:
         lanes=graph,
         ground=ground,
         scenery=scenery,
+        areas_m=tuple(junction_areas(nodes, roads, graph)),
     )
 
 
