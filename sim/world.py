@@ -32,6 +32,7 @@ class Town:
         ground: colour and class rasters.
         scenery: buildings, trees and lamps as quads.
         areas_m: polygons [N, 2] of the junctions.
+        unsignalled: junctions that never have traffic lights.
         kerb_m, sidewalk_m: widths beside every road.
     """
 
@@ -42,6 +43,7 @@ class Town:
     ground: Ground
     scenery: Scenery
     areas_m: tuple[np.ndarray, ...]
+    unsignalled: frozenset[int] = frozenset()
     kerb_m: float = _KERB_M
     sidewalk_m: float = _SIDEWALK_M
 
