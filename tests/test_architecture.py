@@ -45,6 +45,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "sim.cli": ({"sim", "vehicle"}, SIM | COMMAND),
     "sim.children": ({"sim", "vehicle"}, SIM | {"rich"}),
     "sim.generate": ({"sim", "vehicle"}, SIM | {"rich"}),
+    "sim.gym": ({"sim", "vehicle"}, SIM | {"gymnasium"}),
     "sim.loop": (set(PACKAGES), EVERYTHING),
     "sim.stages": (set(PACKAGES), EVERYTHING),
     "sim.report": (set(PACKAGES), EVERYTHING),
