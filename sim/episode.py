@@ -4,7 +4,6 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -13,14 +12,16 @@ from sim.actors import PEDESTRIAN, Actors, Density
 from sim.collisions import boxes_touch as boxes_touch
 from sim.collisions import touched
 from sim.dynamics import Motion, advance
+from sim.lights import RED, YELLOW, Heads, Signals
 from sim.navigation import Route, drive_by_truth
 from sim.render import make_light
 from sim.roadmap import TownMap
 from sim.scenarios import family_of
 from sim.sensors import Sensors, Shot, label_bev, label_boxes
 from sim.staging import Stage
-from sim.trace import Snapshot
+from sim.trace import Snapshot, no_polygons
 from sim.truth import actor_states, ego_sample, true_scene
+from sim.truthlog import TruthLog
 from sim.world import build_town
 from vehicle.config import RIG_R, VehicleConfig
 from vehicle.contracts.ego import ControlCommand, EgoState
@@ -78,7 +79,12 @@ class Episode:
             crossing_hz=self._family.crossing_hz,
         )
         self.actors = Actors(self.town, self._rng, density)
-        self.sensors = Sensors(rig, Stage(self.town.ground, self.town.scenery))
+        scenery, self._heads = self.town.scenery, None
+        self.signals = Signals(self.town, seed) if self._family.signals > 0.5 else None
+        if self.signals is not None:
+            self._heads = Heads(self.signals, scenery)
+            scenery = self._heads.scenery
+        self.sensors = Sensors(rig, Stage(self.town.ground, scenery))
         self.frame_id = 0
         self.collided = False
         self.collisions: list[tuple[int, int]] = []
@@ -170,6 +176,8 @@ class Episode:
     def shot(self) -> Shot:
         """Return all cameras of the current frame, rendered once."""
         if self._shot is None:
+            if self._heads is not None:
+                self._heads.show(self.t_s)
             self._shot = self.sensors.shoot(
                 self.actors.table, self.pose, self.light, self.scenario.seed, self.frame_id
             )
@@ -205,6 +213,9 @@ class Episode:
             t_s=self.t_s,
             ego=ego_sample(self.body, m.accel_mps2, m.curvature_1pm, self.config),
             actors=actor_states(self.actors.table),
+            red_light_m=no_polygons()
+            if self.signals is None
+            else self.signals.red_lines_m(self.t_s),
             collided=tuple((0, a) for frame, a in self.collisions if frame == self.frame_id),
         )
 
@@ -222,7 +233,7 @@ class Episode:
             dt = min(left, _MAX_STEP_S)
             if command is None:
                 accel, curvature = drive_by_truth(
-                    self.route, self.motion, self.actors.table, self.config
+                    self.route, self.motion, self.actors.table, self.config, self._stop_ahead_m()
                 )
             else:
                 accel, curvature = command.accel_mps2, command.curvature_1pm
@@ -234,6 +245,17 @@ class Episode:
         self.frame_id += 1
         self._shot = None
         self._note_collisions()
+
+    def _stop_ahead_m(self) -> float:
+        """Return the way to the next stop line whose light says stop, for a driver who can."""
+        if self.signals is None:
+            return math.inf
+        state = self.signals.lane_state(self.t_s)
+        way = self.route.stop_ahead_m(np.where(state == RED, self.signals.stop_s_m, math.inf))
+        soon = self.route.stop_ahead_m(np.where(state == YELLOW, self.signals.stop_s_m, math.inf))
+        if soon - 4.0 > self.motion.speed_mps**2 / 5.0:
+            way = min(way, soon)
+        return way
 
     def _move_others(self, dt_s: float) -> None:
         self.actors.step(dt_s, self._rng, self.body, self.route.claims())
@@ -299,7 +321,7 @@ def drive_episode(
     episode: Episode,
     ticks: int,
     progress: Callable[[int], None] | None = None,
-    truth: "TruthLog | None" = None,
+    truth: TruthLog | None = None,
 ) -> DriveResult:
     """Run the real car stack in a world: it sees, plans and steers; the world answers.
 
@@ -338,43 +360,3 @@ def _coast(episode: Episode) -> ControlCommand:
     return ControlCommand(
         frame_id=episode.frame_id, mono_ns=episode.mono_ns, accel_mps2=-1.0, curvature_1pm=0.0
     )
-
-
-class TruthLog:
-    """The truth of one drive: labels by frame, kept in the simulator until a clip is bought.
-
-    Args:
-        path: <car folder>/truth/<route_id>.npz; arrays frame_id, bev, boxes, box_start as in
-            vehicle.contracts.sample.SHARD_ARRAYS.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._frames: list[int] = []
-        self._bev: list[np.ndarray] = []
-        self._boxes: list[np.ndarray] = []
-
-    def add(self, episode: Episode) -> None:
-        """Keep the truth of the episode's current frame."""
-        boxes, bev = episode.truth()
-        self._frames.append(episode.frame_id)
-        self._boxes.append(boxes)
-        self._bev.append(bev)
-
-    def close(self) -> None:
-        """Write the file, all or nothing."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        counts = [len(b) for b in self._boxes]
-        temp = self.path.with_name(f".{self.path.name}.part")
-        try:
-            with temp.open("wb") as file:
-                np.savez_compressed(
-                    file,
-                    frame_id=np.array(self._frames, np.int64),
-                    bev=np.array(self._bev, np.uint8).reshape(-1, 100, 64),
-                    boxes=np.concatenate([np.zeros((0, 9), np.float32), *self._boxes]),
-                    box_start=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-                )
-            temp.replace(self.path)
-        finally:
-            temp.unlink(missing_ok=True)

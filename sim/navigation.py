@@ -53,6 +53,24 @@ class Route:
         """Return the lane the ego is on."""
         return int(self.owner[self.index])
 
+    def stop_ahead_m(self, stop_s_m: np.ndarray) -> float:
+        """Return the metres from the rear axle to the next place to stop, inf where none is near.
+
+        Args:
+            stop_s_m: [L] how far along each lane one must stop, inf where one need not.
+        """
+        begin = 0
+        for lane, points in zip(self.lanes, self._points, strict=True):
+            if begin > self.index + _AHEAD_M:
+                break
+            whole = self.town.lanes.length_m[lane]
+            if np.isfinite(stop_s_m[lane]):
+                at = begin - (begin > 0) + stop_s_m[lane] / whole * (len(points) - 1 + (begin > 0))
+                if at - self.index > 0.0:
+                    return float(at - self.index)
+            begin += len(points)
+        return math.inf
+
     def claims(self) -> np.ndarray:
         """Return the connector the ego is on and the one it is about to enter, -1 for none."""
         soon = self.owner[min(self.index + 24, len(self.owner) - 1)]
@@ -75,9 +93,16 @@ class Route:
 
 
 def drive_by_truth(
-    route: Route, motion: Motion, table: np.ndarray, config: VehicleConfig
+    route: Route,
+    motion: Motion,
+    table: np.ndarray,
+    config: VehicleConfig,
+    stop_m: float = math.inf,
 ) -> tuple[float, float]:
     """Return acceleration and curvature of a driver who sees everything: IDM and pure pursuit.
+
+    Args:
+        stop_m: from the rear axle to where the bumper must not go, inf for nowhere.
 
     Source: Coulter, "Implementation of the pure pursuit path tracking algorithm" (1992).
     """
@@ -94,6 +119,9 @@ def drive_by_truth(
     gap, closing = nearest_gap(
         ahead, 40, config.length_m, config.width_m, v, -1, table, np.zeros(6)
     )
+    clear = stop_m - (config.length_m - config.rear_overhang_m)
+    if -1.0 < clear < gap:
+        gap, closing = max(clear, 0.05), v
     turns = np.diff(path[i : i + 25, 2])
     bend = np.abs((turns + math.pi) % (2 * math.pi) - math.pi).max(initial=1e-3)
     wish = min(

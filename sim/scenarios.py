@@ -20,6 +20,7 @@ class Family:
         car_gap_m, parked_ratio, person_gap_m, crossing_hz: see sim.actors.Density.
         sudden_brake_hz: how often the car ahead of the ego stops hard, while there is one.
         jaywalk_hz: how often somebody steps out before the ego, while somebody could.
+        signals: 1 for a town whose junctions have traffic lights (sim.lights), 0 for none.
     """
 
     about: str
@@ -30,6 +31,7 @@ class Family:
     crossing_hz: float = 0.008
     sudden_brake_hz: float = 0.01
     jaywalk_hz: float = 0.01
+    signals: float = 0.0
 
 
 FAMILIES: Final = {

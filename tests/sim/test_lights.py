@@ -7,8 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sim.episode import Episode
 from sim.lights import ALL_RED_S, GREEN, RED, YELLOW, YELLOW_S, Heads, Signals, ways_conflict
 from sim.world import build_town
+from vehicle.contracts.frame import Rig
+
+BLIND = Rig(name="blind", cameras=())
 
 
 @given(town=st.integers(0, 12), seed=st.integers(0, 2**32), t_s=st.floats(0.0, 3600.0))
@@ -94,3 +98,25 @@ def test_heads_show_the_state_and_leave_the_town_as_it_was() -> None:
     assert np.array_equal(before, town.scenery.mesh.colours)
     assert len(heads.scenery.first) == len(town.scenery.first) + len(signals.plan.way)
     assert len(heads.scenery.spheres) == len(heads.scenery.first) - 1
+
+
+def test_an_episode_with_signals_shows_them_and_its_driver_stops_at_red() -> None:
+    episode = Episode(town=3, seed=4, parameters={"signals": 1.0}, rig=BLIND, duration_s=60.0)
+    crossed_red, stood, before = 0, 0, -1
+    while not episode.done:
+        red = episode.signals.lane_state(episode.t_s) == RED
+        episode.step(None)
+        lane = episode.route.lane
+        if before >= 0 and lane != before and episode.signals.row_of_lane[before] >= 0:
+            crossed_red += int(red[before])
+        stood += int(episode.motion.speed_mps < 0.1 and red[lane])
+        before = lane
+    assert len(episode.snapshot().red_light_m) > 0
+    assert crossed_red == 0
+    assert stood > 10
+
+
+def test_without_the_parameter_there_are_no_lights() -> None:
+    episode = Episode(town=3, seed=2, rig=BLIND)
+    assert episode.signals is None
+    assert episode.sensors._stage.scenery is episode.town.scenery

@@ -1,0 +1,49 @@
+"""The truth of one drive, kept in the simulator until somebody buys its labels."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from sim.episode import Episode
+
+
+class TruthLog:
+    """The truth of one drive: labels by frame, kept in the simulator until a clip is bought.
+
+    Args:
+        path: <car folder>/truth/<route_id>.npz; arrays frame_id, bev, boxes, box_start as in
+            vehicle.contracts.sample.SHARD_ARRAYS.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._frames: list[int] = []
+        self._bev: list[np.ndarray] = []
+        self._boxes: list[np.ndarray] = []
+
+    def add(self, episode: "Episode") -> None:
+        """Keep the truth of the episode's current frame."""
+        boxes, bev = episode.truth()
+        self._frames.append(episode.frame_id)
+        self._boxes.append(boxes)
+        self._bev.append(bev)
+
+    def close(self) -> None:
+        """Write the file, all or nothing."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        counts = [len(b) for b in self._boxes]
+        temp = self.path.with_name(f".{self.path.name}.part")
+        try:
+            with temp.open("wb") as file:
+                np.savez_compressed(
+                    file,
+                    frame_id=np.array(self._frames, np.int64),
+                    bev=np.array(self._bev, np.uint8).reshape(-1, 100, 64),
+                    boxes=np.concatenate([np.zeros((0, 9), np.float32), *self._boxes]),
+                    box_start=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+                )
+            temp.replace(self.path)
+        finally:
+            temp.unlink(missing_ok=True)
