@@ -82,7 +82,7 @@ def test_yaw_acceleration_limits(accel: float, ok: bool) -> None:
 def test_longitudinal_jerk_limits(share: float, ok: bool) -> None:
     ramp = steady(6.0, 1.0) - 3.0
     peak = comfort(history_of(drive(steady(6.0, 5.0), accel=ramp))).most["lon_jerk_mps3"]
-    assert peak == pytest.approx(1.0, abs=0.1)
+    assert peak == pytest.approx(1.0, abs=0.15)
     assert within(accel=share * 4.13 / peak * ramp)["lon_jerk_mps3"] is ok
 
 
@@ -90,7 +90,7 @@ def test_longitudinal_jerk_limits(share: float, ok: bool) -> None:
 def test_whole_jerk_limits(share: float, ok: bool) -> None:
     ramp = steady(6.0, 1.0) / 5.0
     peak = comfort(history_of(drive(steady(6.0, 5.0), speed=5.0, yaw_rate=ramp))).most["jerk_mps3"]
-    assert peak == pytest.approx(1.0, abs=0.1)
+    assert peak == pytest.approx(1.0, abs=0.15)
     assert within(yaw_rate=share * 8.37 / peak * ramp)["jerk_mps3"] is ok
 
 
