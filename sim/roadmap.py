@@ -14,7 +14,8 @@ from numba import njit
 
 from sim.lanes import LaneGraph
 from sim.navigation import Route
-from sim.paint import CELL_M, band
+from sim.outline import band
+from sim.paint import CELL_M
 from sim.world import Town
 from vehicle.contracts.scene import BEV_DRIVABLE
 
@@ -156,8 +157,19 @@ def lane_index(town: Town) -> LaneIndex:
     lanes = town.lanes
     counts = np.diff(lanes.start)
     owner = np.repeat(np.arange(len(counts)), counts)
-    low = lanes.points_m.min(axis=0) - _BUCKET_M
-    cell = np.floor((lanes.points_m - low) / _BUCKET_M).astype(np.int64)
+    return bucketed(lanes.points_m, lanes.yaw_rad, owner, lanes.widths() / 2)
+
+
+def bucketed(
+    points_m: np.ndarray, yaw_rad: np.ndarray, lane: np.ndarray, half_m: np.ndarray
+) -> LaneIndex:
+    """Return lane points, at most 1 m apart along each lane, sorted into buckets.
+
+    Args:
+        points_m, yaw_rad, lane: [P, 2], [P], [P]. half_m: [L], half the width of each lane.
+    """
+    low = points_m.min(axis=0) - _BUCKET_M
+    cell = np.floor((points_m - low) / _BUCKET_M).astype(np.int64)
     shape = cell.max(axis=0) + 2
     bucket = cell[:, 0] * shape[1] + cell[:, 1]
     order = np.argsort(bucket, kind="stable")
@@ -166,10 +178,10 @@ def lane_index(town: Town) -> LaneIndex:
         low_m=low,
         shape=shape,
         first=first.astype(np.int64),
-        points_m=np.ascontiguousarray(lanes.points_m[order]),
-        yaw_rad=np.ascontiguousarray(lanes.yaw_rad[order]),
-        lane=owner[order],
-        half_m=lanes.widths() / 2,
+        points_m=np.ascontiguousarray(points_m[order]),
+        yaw_rad=np.ascontiguousarray(yaw_rad[order]),
+        lane=lane[order],
+        half_m=half_m,
     )
 
 

@@ -45,7 +45,9 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "sim.cli": ({"sim", "vehicle"}, SIM | COMMAND),
     "sim.children": ({"sim", "vehicle"}, SIM | {"rich"}),
     "sim.generate": ({"sim", "vehicle"}, SIM | {"rich"}),
+    "sim.contest": ({"sim", "vehicle"}, SIM | {"rich"}),
     "sim.gym": ({"sim", "vehicle"}, SIM | {"gymnasium"}),
+    "sim.logged_tables": ({"sim", "vehicle"}, SIM | {"pyarrow"}),  # docs/decisions/0004
     "sim.loop": (set(PACKAGES), EVERYTHING),
     "sim.stages": (set(PACKAGES), EVERYTHING),
     "sim.report": (set(PACKAGES), EVERYTHING),
