@@ -14,7 +14,7 @@ from sim.collisions import touched
 from sim.dynamics import Motion, advance
 from sim.lights import RED, YELLOW, Heads, Signals
 from sim.navigation import Route, drive_by_truth
-from sim.render import make_light
+from sim.render import make_light, turn_sun
 from sim.roadmap import TownMap
 from sim.scenarios import family_of
 from sim.sensors import Sensors, Shot, label_bev, label_boxes
@@ -22,6 +22,7 @@ from sim.staging import Stage
 from sim.trace import Snapshot, no_polygons
 from sim.truth import actor_states, ego_sample, true_scene
 from sim.truthlog import TruthLog
+from sim.weather import kind_of
 from sim.world import build_town
 from vehicle.config import RIG_R, VehicleConfig
 from vehicle.contracts.ego import ControlCommand, EgoState
@@ -42,7 +43,8 @@ class Episode:
     Args:
         town: number of the town.
         seed: of traffic, route, weather of the light and sensor noise.
-        light: "day" or "night".
+        light: one of sim.weather.LIGHTS. weather: one of sim.weather.WEATHERS.
+        threads: cameras drawn at a time; the pictures do not depend on it.
         rate_hz: ticks per second.
         family, parameters, duration_s: see vehicle.contracts.scenario.
         rig: cameras; without any, `observe` gives ego motion and guidance only.
@@ -54,17 +56,20 @@ class Episode:
         town: int,
         seed: int,
         light: LightName | str = "day",
+        weather: str = "clear",
         rate_hz: float = 10.0,
         family: str = "town_drive",
         parameters: dict[str, float] | None = None,
         duration_s: float = 60.0,
         rig: Rig = RIG_R,
         config: VehicleConfig | None = None,
+        threads: int = 1,
     ) -> None:
-        self.light = make_light(light, np.random.default_rng((3, seed, town)))
+        air = kind_of(weather).draw(np.random.default_rng((5, seed, town)))
+        self.light = make_light(light, np.random.default_rng((3, seed, town)), air)
         self.scenario = Scenario(
             town=town, seed=seed, light=cast(LightName, light), family=family, rate_hz=rate_hz,
-            parameters=parameters or {}, duration_s=duration_s,
+            parameters=parameters or {}, duration_s=duration_s, weather=weather,
         )  # fmt: skip
         self.config = config or VehicleConfig()
         self.rig = rig
@@ -84,7 +89,7 @@ class Episode:
         if self.signals is not None:
             self._heads = Heads(self.signals, scenery)
             scenery = self._heads.scenery
-        self.sensors = Sensors(rig, Stage(self.town.ground, scenery))
+        self.sensors = Sensors(rig, Stage(self.town.ground, scenery), threads=threads)
         self.frame_id = 0
         self.collided = False
         self.collisions: list[tuple[int, int]] = []
@@ -100,7 +105,7 @@ class Episode:
         return cls(
             town=scenario.town, seed=scenario.seed, light=scenario.light,
             rate_hz=scenario.rate_hz, family=scenario.family, parameters=scenario.parameters,
-            duration_s=scenario.duration_s, rig=rig,
+            duration_s=scenario.duration_s, rig=rig, weather=scenario.weather,
         )  # fmt: skip
 
     def look_from(self, motion: Motion) -> None:
@@ -120,6 +125,8 @@ class Episode:
         s = float(rng.uniform(2.0, max(lanes.length_m[lane] - 25.0, 3.0)))
         x, y, yaw = lanes.pose(lane, s)
         self.motion = Motion(x_m=x, y_m=y, yaw_rad=yaw, speed_mps=4.0)
+        if self.light.weather.glare_ratio > 0.0:
+            self.light = turn_sun(self.light, yaw)
         self.route = Route(self.town, lane, rng)
         self.route.index = int(s)
         self.route.follow(self.motion)
@@ -179,8 +186,9 @@ class Episode:
             if self._heads is not None:
                 self._heads.show(self.t_s)
             self._shot = self.sensors.shoot(
-                self.actors.table, self.pose, self.light, self.scenario.seed, self.frame_id
-            )
+                self.actors.table, self.pose, self.light, self.scenario.seed, self.frame_id,
+                speed_mps=self.motion.speed_mps,
+            )  # fmt: skip
         return self._shot
 
     def observe(self, *, truth: bool = False) -> Observation:

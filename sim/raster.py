@@ -65,7 +65,7 @@ def row_span(px, py, n, y):  # type: ignore[no-untyped-def]
     return low, high
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def draw_mesh(
     quads,
     normals,
@@ -89,7 +89,7 @@ def draw_mesh(
     Args:
         rot, move: camera_from_town. eye: camera position in town.
         lens: fx, fy, cx, cy, width, height.
-        light: ambient, direct, sun x y z, night (0 or 1).
+        light: see sim.staging.Light.
     """
     fx, fy, cx, cy = lens[0], lens[1], lens[2], lens[3]
     width, height = int(lens[4]), int(lens[5])
@@ -218,9 +218,13 @@ def face_light(material, paint, nx, ny, nz, towards, light):  # type: ignore[no-
     night = light[5] > 0.5
     shine = np.uint8(0)
     if material == _TAIL:
-        shine = np.uint8(1) if night or paint[0] > 180.0 else np.uint8(0)
+        shine = np.uint8(1) if night or light[11] > 0.5 or paint[0] > 180.0 else np.uint8(0)
     elif (material in (_HEAD, _LAMP)) and night:
         shine = np.uint8(1)
+    elif material == _HEAD and light[11] > 0.5 and paint[0] > 245.0:
+        shine = np.uint8(1)
+    if light[12] > 0.5:  # dusk: the bright quarter of the sky, and the rest of it from above
+        return 0.55 + 0.3 * max(0.0, nx * light[2] + ny * light[3]) + 0.2 * nz, shine
     if night:
         return 0.5 + 0.5 * max(0.0, towards), shine
     return light[0] + light[1] * max(0.0, nx * light[2] + ny * light[3] + nz * light[4]), shine
@@ -247,7 +251,7 @@ def facade(along, up, paint, night):  # type: ignore[no-untyped-def]
     return 0.9 if v < 0.08 else 1.0, 0
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def draw_shadows(quads, rot, move, lens, value, mask):  # type: ignore[no-untyped-def]
     """Raise `mask` to `value` under ground quads [Q, 4, 3] (town frame, convex)."""
     fx, fy, cx, cy = lens[0], lens[1], lens[2], lens[3]

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.paint import CELL_M, MIP_LEVELS
+from sim.air import light_up, reflect, thicken, wet_ground
+from sim.lens import develop, drops, lens_layer, rain, soften
+from sim.paint import CELL_M, MIP_LEVELS, Ground
 from sim.raster import draw_mesh, draw_shadows
 from sim.shade import fill_rest, finish
 from sim.staging import Light, Stage, Staged
+from sim.weather import CLEAR, LIGHTS, Weather
 from vehicle.contracts.frame import CameraModel
 from vehicle.contracts.wire import RefusedError
 from vehicle.geometry import inverse
@@ -25,24 +28,33 @@ class DistortedCameraError(RefusedError, ValueError):
 
 
 class UnknownLightError(RefusedError, ValueError):
-    """A light is neither day nor night."""
+    """A light is not one of sim.weather.LIGHTS."""
 
 
-def make_light(name: str, rng: np.random.Generator) -> Light:
-    """Return a light drawn from its family.
+def make_light(name: str, rng: np.random.Generator, weather: Weather = CLEAR) -> Light:
+    """Return a light drawn from its family, dimmed and greyed by the weather.
 
     Raises:
-        UnknownLightError: the name is neither "day" nor "night".
+        UnknownLightError: the name is none of LIGHTS.
     """
-    if name not in ("day", "night"):
-        raise UnknownLightError(f"light {name!r} is unknown: take 'day' or 'night'")
+    if name not in LIGHTS:
+        raise UnknownLightError(f"light {name!r} is unknown; known: {', '.join(LIGHTS)}")
     azimuth, height = rng.uniform(0.0, 2 * math.pi), rng.uniform(0.35, 1.25)
+    if weather.sun_height_rad > 0.0:
+        height = weather.sun_height_rad
     sun = [math.cos(azimuth) * math.cos(height), math.sin(azimuth) * math.cos(height)]
     ridge = [rng.uniform(0.5, 1.3), rng.uniform(0.0, 6.28)]
+    tint, afterglow = (0.9, 0.95, 1.25), 0.0
     if name == "night":
         values = [rng.uniform(0.10, 0.2), 0.0, 0.0, 0.0, 1.0, 1.0, rng.uniform(2.5, 4.5)]
         values += [rng.uniform(1.0, 1.35), rng.uniform(0.45, 0.8), 1e9]
         sky = [6, 8, 18, 20, 20, 30]
+    elif name == "dusk":
+        values = [rng.uniform(0.34, 0.5), 0.0, *sun, 0.0, 1.0, rng.uniform(1.8, 3.0)]
+        values += [rng.uniform(0.4, 0.6), rng.uniform(0.3, 0.5), 1e9]
+        bright, tint = values[0] / 0.42, (1.0, 0.93, 1.06)
+        sky = [v * bright for v in (54.0, 70.0, 116.0, 168.0, 132.0, 124.0)]
+        afterglow = rng.uniform(0.6, 1.0) * weather.sun_ratio
     else:
         bright = rng.uniform(0.72, 1.12)
         ambient = rng.uniform(0.42, 0.62) * bright
@@ -52,11 +64,44 @@ def make_light(name: str, rng: np.random.Generator) -> Light:
         blue, grey = np.array([92, 142, 206]), np.array([176, 182, 190])
         zenith = (blue * (1 - cloud) + grey * cloud) * bright
         sky = [*zenith, *(np.array([208, 216, 222]) * min(bright, 1.05))]
-    return Light(
+    lit = name != "day" or weather.lamps_ratio > 0.5
+    soft = weather.sun_ratio < 0.2
+    values += [float(soft), float(lit), float(name == "dusk"), *tint]
+    light = Light(
         name=name,
         values=np.array(values, np.float64),
-        sky=np.array([*sky, *ridge], np.float64),
+        sky=np.array([*sky, *ridge, azimuth, afterglow], np.float64),
+        weather=weather,
     )
+    return light if weather == CLEAR else _under_clouds(light)
+
+
+def turn_sun(light: Light, yaw_rad: float) -> Light:
+    """Return the light with its sun near a heading: within 27 degrees, as its own azimuth says."""
+    values, sky = light.values.copy(), light.sky.copy()
+    azimuth = yaw_rad + 0.15 * (sky[8] % (2 * math.pi) - math.pi)
+    flat = math.hypot(values[2], values[3])
+    values[2], values[3], sky[8] = flat * math.cos(azimuth), flat * math.sin(azimuth), azimuth
+    return Light(name=light.name, values=values, sky=sky, weather=light.weather)
+
+
+def _under_clouds(light: Light) -> Light:
+    """Return a light with the sun taken away and the sky greyed as its weather says."""
+    w, values, sky = light.weather, light.values.copy(), light.sky.copy()
+    if light.name == "day":
+        lost = values[1] * (1.0 - w.sun_ratio)
+        values[0] = (values[0] + 0.55 * lost) * w.sky_ratio
+        values[1] *= w.sun_ratio
+    else:
+        values[0] *= 0.5 + 0.5 * w.sky_ratio
+    for colour in (sky[0:3], sky[3:6]):
+        grey = np.array([0.98, 1.0, 1.03]) * (colour @ (0.3, 0.5, 0.2))
+        colour += (grey - colour) * w.grey_ratio
+        colour *= w.sky_ratio
+    sky[0:3] += (sky[3:6] - sky[0:3]) * 0.7 * w.grey_ratio
+    if light.name == "night":  # clouds and fog throw the light of the town back
+        sky[0:6] += np.array([10.0, 9.0, 9.0, 14.0, 13.0, 12.0]) * w.grey_ratio
+    return Light(name=light.name, values=values, sky=sky, weather=w)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,13 +167,24 @@ def make_view(camera: CameraModel) -> View:
 
 
 def render(
-    view: View, stage: Stage, staged: Staged, ego: np.ndarray, light: Light, seed: int
+    view: View,
+    stage: Stage,
+    staged: Staged,
+    ego: np.ndarray,
+    light: Light,
+    seed: int,
+    *,
+    lens_seed: int = 0,
+    tick: int = 0,
+    speed_mps: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw one camera.
 
     Args:
         ego: x, y, yaw of the ego frame in town.
-        seed: of the sensor noise; one per (episode, tick, camera).
+        seed: of the sensor noise and the rain; one per (episode, tick, camera).
+        lens_seed: of what sits on the lens; one per (episode, camera).
+        tick, speed_mps: how long drops have sat there, and how fast rain comes.
     Returns:
         rgb uint8 [H, W, 3], depth float32 [H, W] (metres along camera z, inf for sky), ids int32
         [H, W] (actor_id, 0 for ground and sky, -1 for static things).
@@ -165,9 +221,48 @@ def render(
         ground.mip_width, np.array(ground.origin_m), CELL_M, light.values, light.sky, view.colour,
         depth, view.glow, view.mask,
     )  # fmt: skip
-    finish(
-        view.lens, view.ego_from_camera, where, ground.lamps,
-        np.array(ground.origin_m), light.values, light.sky, seed, view.colour, depth, view.glow,
-        out,
-    )  # fmt: skip
+    if light.weather == CLEAR:
+        finish(
+            view.lens, view.ego_from_camera, where, ground.lamps,
+            np.array(ground.origin_m), light.values, light.sky, seed, view.colour, depth, view.glow,
+            out,
+        )  # fmt: skip
+    else:
+        _weather(view, ground, where, light, rot, depth, ids, seed, lens_seed, tick, speed_mps, out)
     return out, depth, ids
+
+
+def _weather(
+    view: View,
+    ground: Ground,
+    ego: np.ndarray,
+    light: Light,
+    rot: np.ndarray,
+    depth: np.ndarray,
+    ids: np.ndarray,
+    seed: int,
+    lens_seed: int,
+    tick: int,
+    speed_mps: float,
+    out: np.ndarray,
+) -> None:
+    """Carry the light of a drawn picture through weather, lens and sensor into `out`."""
+    w, lens, camera, colour = light.weather, view.lens, view.ego_from_camera, view.colour
+    origin = np.array(ground.origin_m)
+    if light.name != "day":
+        light_up(lens, camera, ego, ground.lamps, origin, light.values, colour, depth, view.glow)
+    if w.wet_ratio > 0.0:
+        mirrored = np.zeros_like(colour)
+        reflect(lens, camera, light.sky, colour, depth, ids, view.glow, mirrored)
+        wet_ground(
+            view.rays, ego, ground.classes, origin, CELL_M, camera[2, 3], w, np.uint64(seed + 1),
+            mirrored, colour, depth, ids,
+        )  # fmt: skip
+    thicken(lens, camera, rot, view.rays, light.values, light.sky, w, colour, depth, ids)
+    if w.rain_ratio > 0.0:
+        rain(lens, camera, light.values, w, speed_mps, seed, colour, depth)
+    soft, shine = soften(colour, w.bloom_ratio)
+    if w.drops_ratio > 0.0:
+        drops(soft, w, lens_seed, tick, colour)
+    layer = lens_layer(soft, shine, w, lens_seed)
+    develop(colour, layer, seed, light.values[6] * w.noise_ratio, out)

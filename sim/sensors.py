@@ -1,6 +1,7 @@
 """What the cameras see and what is true about it: images, ids, depth, labelled boxes, BEV bits."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,28 +34,53 @@ class Shot:
 
 
 class Sensors:
-    """The cameras of a rig in a town."""
+    """The cameras of a rig in a town.
 
-    def __init__(self, rig: Rig, stage: Stage) -> None:
-        self.rig, self._stage = rig, stage
+    Args:
+        threads: cameras drawn at a time; the pictures do not depend on it.
+    """
+
+    def __init__(self, rig: Rig, stage: Stage, *, threads: int = 1) -> None:
+        self.rig, self._stage, self._threads = rig, stage, threads
         self._views: list[View] = [make_view(camera) for camera in rig.cameras]
 
-    def shoot(self, table: np.ndarray, ego: np.ndarray, light: Light, seed: int, tick: int) -> Shot:
+    def shoot(
+        self,
+        table: np.ndarray,
+        ego: np.ndarray,
+        light: Light,
+        seed: int,
+        tick: int,
+        *,
+        speed_mps: float = 0.0,
+    ) -> Shot:
         """Render every camera.
 
         Args:
             table: ACTOR rows.
             ego: x, y, yaw of the ego frame in town.
-            seed, tick: of the noise; each camera has a stream of its own.
+            seed, tick: of noise and weather; each camera has a stream of its own.
+            speed_mps: of the ego; rain comes the faster.
         """
         staged = self._stage.place(table, float(ego[0]), float(ego[1]), light)
-        images, depths, ids = {}, {}, {}
-        for index, view in enumerate(self._views):
+
+        def draw(index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            lens_seed = (seed % 1_000_003) * 16 + index + 1
             noise = ((seed % 1_000_003) * 100_003 + tick) * 16 + index + 1
-            name = view.camera.name
-            images[name], depths[name], ids[name] = render(
-                view, self._stage, staged, ego, light, noise
-            )
+            return render(
+                self._views[index], self._stage, staged, ego, light, noise,
+                lens_seed=lens_seed, tick=tick, speed_mps=speed_mps,
+            )  # fmt: skip
+
+        if self._threads > 1:
+            with ThreadPoolExecutor(self._threads) as pool:
+                drawn = list(pool.map(draw, range(len(self._views))))
+        else:
+            drawn = [draw(index) for index in range(len(self._views))]
+        names = [view.camera.name for view in self._views]
+        images, depths, ids = (
+            {name: picture[k] for name, picture in zip(names, drawn, strict=True)} for k in range(3)
+        )
         return Shot(images=images, depths_m=depths, ids=ids)
 
 

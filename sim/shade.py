@@ -27,20 +27,33 @@ def headlight(x, y, z):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def sky_colour(elevation, azimuth, sky, out):  # type: ignore[no-untyped-def]
-    """Set `out` [3] to the sky, or to the ridge at the horizon, in a direction of the town."""
+    """Set `out` [3] to the sky, or to the ridge at the horizon, in a direction of the town.
+
+    Args:
+        sky: zenith RGB, horizon RGB, ridge height and phase, azimuth of the sun, afterglow 0..1.
+    """
     ridge = 0.03 * sky[6] * (
         1.0 + math.sin(3.0 * azimuth + sky[7]) + 0.5 * math.sin(11.0 * azimuth + 2.0 * sky[7])
     )  # fmt: skip
     if elevation < max(ridge, 0.004):
         for k in range(3):
             out[k] = sky[3 + k] * 0.55
+        if sky[9] > 0.0:  # against the afterglow the ridge is a silhouette
+            for k in range(3):
+                out[k] *= 0.5
         return
     f = math.sqrt(min(elevation, 1.0))
     for k in range(3):
         out[k] = sky[3 + k] + (sky[k] - sky[3 + k]) * f
+    if sky[9] > 0.0:
+        near = 0.5 + 0.5 * math.cos(azimuth - sky[8])
+        warm = sky[9] * near * near * (1.0 - f) ** 2
+        out[0] += (255.0 - out[0]) * warm
+        out[1] += (168.0 - out[1]) * warm * 0.8
+        out[2] += (92.0 - out[2]) * warm * 0.6
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def fill_rest(
     rays,
     ego,
@@ -70,6 +83,8 @@ def fill_rest(
     night = light[5] > 0.5
     sun = light[0] + light[1] * max(light[4], 0.0)
     dark = light[0] if not night else 0.7
+    if light[10] > 0.5 and not night:  # an overcast sky: only the shadow right under a thing
+        dark = 0.68 * sun
     for y in range(h):
         for x in range(w):
             if depth[y, x] < 1e8:
@@ -107,22 +122,45 @@ def fill_rest(
 
 
 @njit(cache=True)
+def noise_state(seed):  # type: ignore[no-untyped-def]
+    """Return where the stream of random numbers of one picture begins."""
+    return np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0x1234567)
+
+
+@njit(cache=True)
+def next_state(state):  # type: ignore[no-untyped-def]
+    """Return the stream's next number (Marsaglia, Xorshift RNGs, 2003)."""
+    state ^= state << np.uint64(13)
+    state ^= state >> np.uint64(7)
+    state ^= state << np.uint64(17)
+    return state
+
+
+@njit(cache=True)
+def sensor_noise(state, noise):  # type: ignore[no-untyped-def]
+    """Return the stream's next state, and the grain and the tint of one pixel."""
+    state = next_state(state)
+    a = float(state & np.uint64(0xFF)) + float((state >> np.uint64(8)) & np.uint64(0xFF))
+    d = float((state >> np.uint64(16)) & np.uint64(0xFF)) - 127.5
+    return state, (a - 255.0) / 104.0 * noise, d / 73.6 * noise * 0.5
+
+
+@njit(cache=True, nogil=True)
 def finish(lens, ego_from_camera, ego, lamps, origin, light, sky, seed, colour, depth, glow, out):  # type: ignore[no-untyped-def]
     """Light the night, add haze and sensor noise, and write 8-bit RGB."""
     h, w = depth.shape
     fx, fy, cx, cy = lens[0], lens[1], lens[2], lens[3]
-    c, s = math.cos(ego[2]), math.sin(ego[2])
+    c, s, m = math.cos(ego[2]), math.sin(ego[2]), ego_from_camera
     night = light[5] > 0.5
     noise = light[6]
     lh, lw = lamps.shape
-    state = np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0x1234567)
+    state = noise_state(seed)
     for y in range(h):
         for x in range(w):
             z = depth[y, x]
             r, g, b = colour[y, x, 0], colour[y, x, 1], colour[y, x, 2]
             if night and glow[y, x] != 1:
                 ux, uy = (x - cx) / fx * z, (y - cy) / fy * z
-                m = ego_from_camera
                 ex = m[0, 0] * ux + m[0, 1] * uy + m[0, 2] * z + m[0, 3]
                 ey = m[1, 0] * ux + m[1, 1] * uy + m[1, 2] * z + m[1, 3]
                 ez = m[2, 0] * ux + m[2, 1] * uy + m[2, 2] * z + m[2, 3]
@@ -132,21 +170,15 @@ def finish(lens, ego_from_camera, ego, lamps, origin, light, sky, seed, colour, 
                 lamp = 0.0
                 if 0 <= lx < lw and 0 <= ly < lh:
                     lamp = lamps[ly, lx] * light[8] / 255.0 / (1.0 + max(ez - 3.0, 0.0))
-                r *= light[0] * 0.9 + beam + lamp
-                g *= light[0] * 0.95 + beam * 0.97 + lamp * 0.82
-                b *= light[0] * 1.25 + beam * 0.88 + lamp * 0.55
+                r *= light[0] * light[13] + beam + lamp
+                g *= light[0] * light[14] + beam * 0.97 + lamp * 0.82
+                b *= light[0] * light[15] + beam * 0.88 + lamp * 0.55
             elif not night and z < 1e8:
                 f = z * z / (z * z + light[9])
                 r += (sky[3] - r) * f
                 g += (sky[4] - g) * f
                 b += (sky[5] - b) * f
-            state ^= state << np.uint64(13)
-            state ^= state >> np.uint64(7)
-            state ^= state << np.uint64(17)
-            a = float(state & np.uint64(0xFF)) + float((state >> np.uint64(8)) & np.uint64(0xFF))
-            d = float((state >> np.uint64(16)) & np.uint64(0xFF)) - 127.5
-            grain = (a - 255.0) / 104.0 * noise
-            tint = d / 73.6 * noise * 0.5
+            state, grain, tint = sensor_noise(state, noise)
             out[y, x, 0] = np.uint8(min(max(r + grain + tint + 0.5, 0.0), 255.0))
             out[y, x, 1] = np.uint8(min(max(g + grain + 0.5, 0.0), 255.0))
             out[y, x, 2] = np.uint8(min(max(b + grain - tint + 0.5, 0.0), 255.0))

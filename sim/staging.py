@@ -9,6 +9,7 @@ from numba import njit
 from sim.paint import Ground
 from sim.scenery import Scenery
 from sim.shapes import CAR_SHAPES, HEAD, TAIL, Mesh, car_mesh, person_parts
+from sim.weather import CLEAR, Weather
 from vehicle.contracts.scene import KINDS
 
 _REACH_M = 130.0
@@ -20,14 +21,17 @@ class Light:
     """The light of an episode.
 
     Args:
-        name: "day" or "night".
-        values: ambient, direct, sun x, y, z, night flag, noise, headlight, lamps, haze.
-        sky: zenith RGB, horizon RGB, ridge height, ridge phase.
+        name: "day", "dusk" or "night".
+        values: ambient, direct, sun x, y, z, night flag (dusk too), noise, headlight, lamps, haze,
+            soft shadows flag, lamps of cars flag, dusk flag, RGB tint of the night's ambient light.
+        sky: zenith RGB, horizon RGB, ridge height, ridge phase, sun azimuth, afterglow.
+        weather: what is between the world and the picture.
     """
 
     name: str
     values: np.ndarray
     sky: np.ndarray
+    weather: Weather = CLEAR
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +71,7 @@ class Stage:
         which = np.where(near["kind"] == _PERSON, CAR_SHAPES, near["shape"])
         first = np.concatenate([[0], np.cumsum(np.diff(self._first)[which])]).astype(np.int64)
         quads, normals, colours, material = _dress(
-            near, which, first, light.name == "night", self._first, self._parts.quads,
+            near, which, first, light.values[11] > 0.5, self._first, self._parts.quads,
             self._parts.normals, self._parts.colours, self._parts.material, self._swing,
         )  # fmt: skip
         mesh = Mesh(quads=quads, normals=normals, colours=colours, material=material)
@@ -92,7 +96,7 @@ class Stage:
                  near["yaw_rad"], near["height_m"] * 0.85], axis=1,
             )
         ]  # fmt: skip
-        if light.name == "day":
+        if light.name == "day" and light.values[10] < 0.5:
             rows.append(
                 np.concatenate([s.footprints[close], s.heights_m[close, None]], axis=1).astype(
                     np.float64
@@ -107,7 +111,7 @@ def _pools(near: np.ndarray, x_m: float, y_m: float, light: Light) -> np.ndarray
     The ego's body stops the light of a car behind it.
     """
     cars = near[near["moving"] == 1]
-    if light.name != "night" or not len(cars):
+    if light.name == "day" or not len(cars):
         return np.zeros((3, 0, 4, 3))
     c, s = np.cos(cars["yaw_rad"]), np.sin(cars["yaw_rad"])
     dx, dy = x_m - cars["x_m"], y_m - cars["y_m"]
@@ -189,7 +193,7 @@ def _light_up(paint, material, driving, accel, night):  # type: ignore[no-untype
 @njit(cache=True)
 def _shadow_quads(rows, light):  # type: ignore[no-untyped-def]
     """Return ground quads of the shadows of boxes (x, y, half length, half width, yaw, height)."""
-    night = light[5] > 0.5
+    night = light[5] > 0.5 or light[10] > 0.5
     stretch = 0.0 if night else 1.0 / max(light[4], 0.2)
     n = len(rows)
     per = 1 if night else 6

@@ -101,7 +101,7 @@ def test_no_frames_are_refused_by_name(tmp_path: Path, frames: int) -> None:
 
 def test_unknown_light_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(UnknownLightError):
-        generate(tmp_path / "set", towns=[0], frames=1, light="dusk")
+        generate(tmp_path / "set", towns=[0], frames=1, light="noon")
     assert list(tmp_path.iterdir()) == []
 
 

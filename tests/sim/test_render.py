@@ -114,8 +114,8 @@ def test_night_is_darker_than_day_but_not_black() -> None:
 
 
 def test_unknown_light_is_refused_by_name() -> None:
-    with pytest.raises(UnknownLightError, match="'dusk'"):
-        make_light("dusk", np.random.default_rng(0))
+    with pytest.raises(UnknownLightError, match="'noon'"):
+        make_light("noon", np.random.default_rng(0))
 
 
 def test_distorted_camera_is_refused_by_name() -> None:
