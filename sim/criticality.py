@@ -259,11 +259,12 @@ def post_encroachment_s(history: History) -> float:
 def _pet(t_s, ego, ego_moving, box, moving, limit_s, crossing):  # type: ignore[no-untyped-def]
     best = np.inf
     n, m = moving.shape
+    near = int(limit_s * (n - 1) / (t_s[n - 1] - t_s[0])) + 2
     for a in range(m):
         for j in range(n):
             if not moving[j, a]:
                 continue
-            for i in range(n):
+            for i in range(max(j - near, 0), min(j + near + 1, n)):
                 apart = abs(t_s[i] - t_s[j])
                 if apart > limit_s or apart >= best or not ego_moving[i]:
                     continue

@@ -1,4 +1,4 @@
-"""A trace as arrays: the ego, everybody else side by side in time, and what lay under the wheels."""
+"""A trace as arrays: the ego, the others side by side in time, what lay under the wheels."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +9,9 @@ import numpy as np
 from sim import boxes
 from sim.lanes import arc_length
 from sim.trace import EGO_COLUMNS, RoadMap, Trace
+
+REACH_M: Final = 150.0
+"""Who is farther away than this is not there for any score."""
 
 _C: Final = {name: i for i, name in enumerate(EGO_COLUMNS)}
 _REAR_OVERHANG_M: Final = 1.0
@@ -26,7 +29,7 @@ class History:
         actor_ids: [A].
         box: [T, A, 5] x, y, yaw, length, width; far away where the actor is not there.
         speed: [T, A] along each actor's yaw.
-        there: bool [T, A].
+        there: bool [T, A], within REACH_M of the ego.
         kind, static: [A] index into KINDS; bool, a thing and not a road user.
         red_light_m: per snapshot [K, 4, 2].
     """
@@ -152,7 +155,8 @@ def history_of(trace: Trace) -> History:
         at = np.searchsorted(ids, rows["actor_id"])
         for k, name in enumerate(("x_m", "y_m", "yaw_rad", "length_m", "width_m")):
             box[t, at, k] = rows[name]
-        speed[t, at], there[t, at] = rows["speed_mps"], True
+        apart = np.hypot(rows["x_m"] - snap.ego.x_m, rows["y_m"] - snap.ego.y_m)
+        speed[t, at], there[t, at] = rows["speed_mps"], apart < REACH_M
         static[at], kind[at] = rows["static"], rows["kind"]
     return History(
         t_s=trace.t_s, dt_s=trace.dt_s, road=trace.road, ego=trace.ego, actor_ids=ids, kind=kind,
