@@ -14,6 +14,9 @@ from vehicle.contracts.plan import Plan
 
 TTC_CRITICAL_S: Final = 1.5
 DRAC_CONFLICT_MPS2: Final = 3.35
+DRAC_MOST_MPS2: Final = 20.0
+"""No tyre brakes harder: from here on a contact could not be avoided by braking."""
+
 _AHEAD_M: Final = 100.0
 _SPACING_M: Final = 2.0
 _MOVING_MPS: Final = 0.5
@@ -211,10 +214,11 @@ def thw_s(lead: Lead, speed_mps: np.ndarray) -> np.ndarray:
 
 
 def drac_mps2(lead: Lead) -> np.ndarray:
-    """Return [T] closing speed squared over twice the gap; 0 where it does not shrink."""
+    """Return [T] closing speed squared over twice the gap, at most 20; 0 where it grows."""
     closes = (lead.closing_mps > 1e-6) & np.isfinite(lead.gap_m)
     gap = np.where(closes, np.maximum(lead.gap_m, 1e-3), 1.0)
-    return np.where(closes, lead.closing_mps**2 / (2.0 * gap), 0.0)
+    needed = np.minimum(lead.closing_mps**2 / (2.0 * gap), DRAC_MOST_MPS2)
+    return np.where(closes, needed, 0.0)
 
 
 def straight_ttc_s(history: History) -> np.ndarray:

@@ -102,6 +102,7 @@ def test_contact_has_its_speed_change() -> None:
     assert m.delta_v_mps == pytest.approx(5.0)
     assert m.min_distance_m == 0.0
     assert m.min_ttc_s == 0.0
+    assert m.max_drac_mps2 == 20.0
 
 
 def test_hardest_brake_is_positive() -> None:
