@@ -153,14 +153,18 @@ def _texture(rng: np.random.Generator, colour: np.ndarray, classes: np.ndarray) 
     """Return the raster with grain and patches, stronger on grass than on asphalt."""
     h, w = classes.shape
     grain = rng.standard_normal((256, 256), dtype=np.float32)
-    grain = np.tile(grain, (h // 256 + 1, w // 256 + 1))[:h, :w]
+    grain = np.tile(grain, (1, w // 256 + 1))[:, :w]
     patches = rng.standard_normal((h // 24, w // 24), dtype=np.float32)
     patches = cv2.resize(patches, (w, h), interpolation=cv2.INTER_CUBIC)
-    road = classes > 0
-    amount = np.where(road, 2.6 * grain + 2.2 * patches, 6.0 * grain + 8.0 * patches)
-    out = colour.astype(np.float32)
-    out += amount[..., None]
-    return np.clip(out, 0, 255).astype(np.uint8)
+    for top in range(0, h, 256):  # strip by strip: the whole in floats would take 600 MB
+        rows = slice(top, min(top + 256, h))
+        fine, coarse = grain[: rows.stop - top], patches[rows]
+        road = classes[rows] > 0
+        amount = np.where(road, 2.6 * fine + 2.2 * coarse, 6.0 * fine + 8.0 * coarse)
+        out = colour[rows].astype(np.float32)
+        out += amount[..., None]
+        colour[rows] = np.clip(out, 0, 255).astype(np.uint8)
+    return colour
 
 
 def _mark(canvas: _Canvas, road: Road, palette: dict[str, tuple[float, ...]]) -> None:
