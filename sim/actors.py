@@ -208,6 +208,8 @@ def _traffic(town: Town, rng: np.random.Generator, density: Density) -> list[np.
 def _people(town: Town, rng: np.random.Generator, density: Density) -> list[np.void]:
     rows = []
     for index, road in enumerate(town.roads):
+        if not road.sidewalk:
+            continue
         length = len(road.centre_m) - 1.0
         for side, bay in zip((1.0, -1.0), road.parking_m, strict=True):
             edge = road.half_m + bay + town.kerb_m

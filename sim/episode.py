@@ -23,7 +23,7 @@ from sim.trace import Snapshot, no_polygons
 from sim.truth import actor_states, ego_sample, true_scene
 from sim.truthlog import TruthLog
 from sim.weather import kind_of
-from sim.world import build_town
+from sim.world import build_town, town_number
 from vehicle.config import RIG_R, VehicleConfig
 from vehicle.contracts.ego import ControlCommand, EgoState
 from vehicle.contracts.frame import FrameSet, Observation, Rig
@@ -41,7 +41,7 @@ class Episode:
     """A world that ticks.
 
     Args:
-        town: number of the town.
+        town: number of the town. layout: one of sim.world.LAYOUTS, unless the number says it.
         seed: of traffic, route, weather of the light and sensor noise.
         light: one of sim.weather.LIGHTS. weather: one of sim.weather.WEATHERS.
         threads: cameras drawn at a time; the pictures do not depend on it.
@@ -55,6 +55,7 @@ class Episode:
         *,
         town: int,
         seed: int,
+        layout: str = "lattice",
         light: LightName | str = "day",
         weather: str = "clear",
         rate_hz: float = 10.0,
@@ -65,6 +66,7 @@ class Episode:
         config: VehicleConfig | None = None,
         threads: int = 1,
     ) -> None:
+        town = town_number(town, layout)
         air = kind_of(weather).draw(np.random.default_rng((5, seed, town)))
         self.light = make_light(light, np.random.default_rng((3, seed, town)), air)
         self.scenario = Scenario(

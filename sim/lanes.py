@@ -1,12 +1,16 @@
 """The lane graph of a town: where wheels may go, in flat arrays that compiled code walks."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
 
 MAX_SUCCESSORS = 4
+RING_MPS = 5.0
+_RING_EASE_RAD = 0.5
+"""How far around the ring a car is when it has fully entered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +24,8 @@ class Road:
         lane_width_m: of each lane.
         parking_m: width of the parking bay at the left and right kerb, 0 for none.
         speed_mps: limit.
+        oneway: lanes lead from start to end only, all to the right of `centre_m`.
+        sidewalk: people walk beside it.
     """
 
     centre_m: np.ndarray
@@ -28,6 +34,8 @@ class Road:
     lane_width_m: float
     parking_m: tuple[float, float]
     speed_mps: float
+    oneway: bool = False
+    sidewalk: bool = True
 
     @property
     def half_m(self) -> float:
@@ -149,22 +157,68 @@ def hermite(p0: np.ndarray, t0: np.ndarray, p1: np.ndarray, t1: np.ndarray, n: i
     )
 
 
-class _Builder:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ring:
+    """A roundabout: everybody drives counter-clockwise around its centre.
+
+    Args:
+        radius_m: of the middle of its one lane.
+    """
+
+    centre_m: np.ndarray
+    radius_m: float
+
+    def circle(self, radius_m: float, begin_rad: float = 0.0, span_rad: float = 0.0) -> np.ndarray:
+        """Return a counter-clockwise arc about the centre, about 1 m apart; span 0: all round."""
+        span = span_rad or 2 * math.pi
+        a = begin_rad + np.linspace(0.0, span, max(int(span * radius_m) + 1, 4))
+        return self.centre_m + radius_m * np.stack([np.cos(a), np.sin(a)], axis=1)
+
+    def path(self, arrive_m: np.ndarray, leave_m: np.ndarray) -> np.ndarray:
+        """Return the way from the last two points of one lane to the first two of another."""
+        p0, p1 = arrive_m[-1], leave_m[0]
+        d0, d1 = arrive_m[-1] - arrive_m[-2], leave_m[1] - leave_m[0]
+        a0, a1 = (math.atan2(*(p - self.centre_m)[::-1]) for p in (p0, p1))
+        around = (a1 - a0) % (2 * math.pi)
+        ease = _RING_EASE_RAD
+        if around < 2 * ease + 0.1:
+            return _bend(p0, d0, p1, d1)
+        arc = self.circle(self.radius_m, a0 + ease, around - 2 * ease)
+        entry = _bend(p0, d0, arc[0], arc[1] - arc[0])
+        leave = _bend(arc[-1], arc[-1] - arc[-2], p1, d1)
+        return np.concatenate([entry[:-1], arc[:-1], leave])
+
+
+def _bend(p0: np.ndarray, d0: np.ndarray, p1: np.ndarray, d1: np.ndarray) -> np.ndarray:
+    """Return a curve between two points with the directions given, twice a metre."""
+    reach = float(np.hypot(*(p1 - p0)))
+    t0, t1 = d0 / np.hypot(*d0) * reach, d1 / np.hypot(*d1) * reach
+    return hermite(p0, t0, p1, t1, max(int(reach) * 2, 8))
+
+
+class GraphBuilder:
+    """Collects lanes: a line, a row (speed, junction, end junction, approach, turn), links."""
+
     def __init__(self) -> None:
         self.lines: list[np.ndarray] = []
         self.rows: list[tuple[float, int, int, int, int]] = []
         self.links: list[list[int]] = []
 
     def add(self, line_m: np.ndarray, row: tuple[float, int, int, int, int]) -> int:
+        """Add a lane, evenly spaced anew; return its index."""
         self.lines.append(resample(line_m))
         self.rows.append(row)
         self.links.append([])
         return len(self.lines) - 1
 
 
-def build_graph(roads: list[Road]) -> LaneGraph:
-    """Return the lane graph of roads that meet at shared junctions."""
-    b = _Builder()
+def build_graph(roads: list[Road], rings: Mapping[int, Ring] | None = None) -> LaneGraph:
+    """Return the lane graph of roads that meet at shared junctions.
+
+    Args:
+        rings: junctions that are roundabouts.
+    """
+    b = GraphBuilder()
     arriving: dict[int, list[tuple[int, int, int]]] = {}
     leaving: dict[int, dict[int, list[int]]] = {}
     for r, road in enumerate(roads):
@@ -178,12 +232,35 @@ def build_graph(roads: list[Road]) -> LaneGraph:
                 leaving.setdefault(start, {}).setdefault(r, []).append(lane)
     for node, lanes in arriving.items():
         for lane, index, road_index in lanes:
+            if rings and node in rings:
+                _connect_ring(b, node, lane, road_index, leaving.get(node, {}), rings[node])
+                continue
             _connect(b, node, lane, index, road_index, roads, leaving.get(node, {}))
-    return _flatten(b, roads[0].lane_width_m)
+    return flatten(b, roads[0].lane_width_m)
+
+
+def _connect_ring(
+    b: GraphBuilder,
+    node: int,
+    lane: int,
+    road: int,
+    leaving: dict[int, list[int]],
+    ring: Ring,
+) -> None:
+    """Lead a lane around a roundabout to every other road; all count as right turns onto it."""
+    line = b.lines[lane]
+    for other, targets in list(leaving.items())[: MAX_SUCCESSORS + 1]:
+        if other == road:
+            continue
+        target = b.lines[targets[-1]]
+        curve = ring.path(line[-2:], target[:2])
+        link = b.add(curve, (RING_MPS, node, -1, b.rows[lane][3], -1))
+        b.links[lane].append(link)
+        b.links[link].append(targets[-1])
 
 
 def _connect(
-    b: _Builder,
+    b: GraphBuilder,
     node: int,
     lane: int,
     index: int,
@@ -217,7 +294,7 @@ def _connect(
         b.links[link].append(target)
 
 
-def _conflicts(b: _Builder) -> np.ndarray:
+def _conflicts(b: GraphBuilder) -> np.ndarray:
     """Return which connectors come within a car's width of each other (not from one lane)."""
     n = len(b.lines)
     out = np.zeros((n, n), np.uint8)
@@ -236,7 +313,8 @@ def _conflicts(b: _Builder) -> np.ndarray:
     return out
 
 
-def _flatten(b: _Builder, lane_width_m: float) -> LaneGraph:
+def flatten(b: GraphBuilder, lane_width_m: float) -> LaneGraph:
+    """Return what the builder collected as one graph."""
     counts = [len(line) for line in b.lines]
     successors = np.full((len(b.lines), MAX_SUCCESSORS), -1, dtype=np.int64)
     for i, links in enumerate(b.links):

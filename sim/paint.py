@@ -1,12 +1,12 @@
 """The ground of a town as rasters: what it looks like, and what it is (labels come from that)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from sim.lanes import LaneGraph, Road, arc_length, offset_line
+from sim.lanes import LaneGraph, Road, offset_line
+from sim.outline import Line, Outline, band, street_outline
 from vehicle.contracts.scene import BEV_DRIVABLE, BEV_LANE
 
 CELL_M = 0.2
@@ -67,12 +67,6 @@ class _Canvas:
         self.fill(polygon_m, colour, BEV_DRIVABLE | BEV_LANE if lane else None)
 
 
-def band(road: Road, left_m: float, right_m: float, part: slice = slice(None)) -> np.ndarray:
-    """Return the polygon between two offsets of a road."""
-    a, b = road.offset(left_m)[part], road.offset(right_m)[part]
-    return np.concatenate([a, b[::-1]])
-
-
 def paint_ground(
     rng: np.random.Generator,
     nodes_m: np.ndarray,
@@ -82,27 +76,43 @@ def paint_ground(
     kerb_m: float,
     sidewalk_m: float,
 ) -> tuple[Ground, np.ndarray]:
-    """Return the rasters and a mask of texels on which nothing is built yet."""
-    low = nodes_m.min(axis=0) - _MARGIN_M
-    size = np.ceil((nodes_m.max(axis=0) + _MARGIN_M - low) / CELL_M / 32).astype(int) * 32
+    """Return the rasters of streets, and a mask of texels on which nothing is built yet."""
+    outline = street_outline(nodes_m, roads, lanes)
+    return paint_outline(rng, nodes_m, outline, kerb_m=kerb_m, sidewalk_m=sidewalk_m)
+
+
+def paint_outline(
+    rng: np.random.Generator,
+    extent_m: np.ndarray,
+    outline: Outline,
+    *,
+    kerb_m: float,
+    sidewalk_m: float,
+) -> tuple[Ground, np.ndarray]:
+    """Return the rasters of any outline, and a mask of texels on which nothing is built yet.
+
+    Args:
+        extent_m: [N, 2] points; the ground reaches 70 m beyond them.
+    """
+    low = extent_m.min(axis=0) - _MARGIN_M
+    size = np.ceil((extent_m.max(axis=0) + _MARGIN_M - low) / CELL_M / 32).astype(int) * 32
     canvas = _Canvas(low, int(size[1]), int(size[0]))
     palette = _palette(rng)
     canvas.colour[:] = palette["grass"]
     walk = kerb_m + sidewalk_m
     for layer, extra in (("walk", walk), ("kerb", kerb_m), ("bay", 0.0)):
-        for road in roads:
-            left, right = (road.half_m + p + extra for p in road.parking_m)
-            canvas.fill(band(road, left, -right), palette[layer], 0)
-        for polygon in junction_areas(nodes_m, roads, lanes, extra):
+        for polygon in outline.around(extra):
             canvas.fill(polygon, palette[layer], 0)
-    for road in roads:
-        canvas.fill(band(road, road.half_m, -road.half_m), palette["asphalt"], BEV_DRIVABLE)
-    for polygon in junction_areas(nodes_m, roads, lanes, 0.0):
+    for polygon in outline.surface:
         canvas.fill(polygon, palette["asphalt"], BEV_DRIVABLE)
+    for layer, polygon in outline.patches:
+        canvas.fill(polygon, palette[layer], 0)
     canvas.colour = _texture(rng, canvas.colour, canvas.classes)
-    for road in roads:
+    for road in outline.streets:
         _mark(canvas, road, palette)
-    lamps = _lamps(rng, canvas, roads, walk)
+    for line in outline.lines:
+        _draw(canvas, line, palette[line.colour])
+    lamps = _lamps(rng, canvas, outline.lamps_m(walk))
     return _pyramid(canvas, lamps), canvas.free
 
 
@@ -122,31 +132,6 @@ def _palette(rng: np.random.Generator) -> dict[str, tuple[float, ...]]:
         "white": (226.0, 226.0, 220.0),
         "centre": (226.0, 184.0, 62.0) if yellow else (226.0, 226.0, 220.0),
     }
-
-
-def junction_areas(
-    nodes_m: np.ndarray, roads: Sequence[Road], lanes: LaneGraph, extra_m: float = 0.0
-) -> list[np.ndarray]:
-    """Return the hull of each junction and the band of each connector, widened by `extra_m`."""
-    polygons = [_junction_hull(node, roads, extra_m) for node in range(len(nodes_m))]
-    reach = lanes.lane_width_m / 2 + 0.25 + extra_m
-    for lane in np.flatnonzero(lanes.junction >= 0):
-        line = lanes.points_m[lanes.start[lane] : lanes.start[lane + 1]]
-        polygons.append(np.concatenate([offset_line(line, reach), offset_line(line, -reach)[::-1]]))
-    return polygons
-
-
-def _junction_hull(node: int, roads: Sequence[Road], extra_m: float) -> np.ndarray:
-    """Return the convex hull of the mouths of all roads at a junction."""
-    corners = []
-    for road in roads:
-        for end, at in ((0, 0), (1, -1)):
-            if road.nodes[end] == node:
-                left, right = (
-                    road.half_m + extra_m + (p if extra_m else 0) for p in road.parking_m
-                )
-                corners += [road.offset(left)[at], road.offset(-right)[at]]
-    return cv2.convexHull(np.array(corners, np.float32))[:, 0].astype(np.float64)
 
 
 def _texture(rng: np.random.Generator, colour: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -211,31 +196,28 @@ def _dashes(
         canvas.paint(band(road, side + 0.1, side - 0.1, slice(i, i + on + 1)), colour)
 
 
-def _lamps(
-    rng: np.random.Generator, canvas: _Canvas, roads: list[Road], walk_m: float
-) -> np.ndarray:
+def _draw(canvas: _Canvas, line: Line, colour: tuple[float, ...]) -> None:
+    """Paint a line, solid or dashed; its points are about 1 m apart."""
+    n, half = len(line.points_m), line.width_m / 2
+    left, right = offset_line(line.points_m, half), offset_line(line.points_m, -half)
+    step = max(n - 1, 1) if line.off_m == 0 else line.on_m + line.off_m
+    on = step if line.off_m == 0 else line.on_m
+    for i in range(0, n - 1, step):
+        part = slice(i, min(i + on, n - 1) + 1)
+        canvas.paint(np.concatenate([left[part], right[part][::-1]]), colour)
+
+
+def _lamps(rng: np.random.Generator, canvas: _Canvas, places_m: np.ndarray) -> np.ndarray:
     """Return the pools of street light, 1 m cells."""
     h, w = canvas.classes.shape
     light = np.zeros((int(h * CELL_M) + 1, int(w * CELL_M) + 1), np.float32)
     yy, xx = np.mgrid[-16:17, -16:17].astype(np.float32)
     pool = 200.0 / (1.0 + (xx**2 + yy**2) / 30.0) * np.clip(1.2 - np.hypot(xx, yy) / 16, 0, 1)
-    for x, y in lamp_places(roads, walk_m):
+    for x, y in places_m:
         c, r = int(x - canvas.origin[0]), int(y - canvas.origin[1])
         if 16 <= r < light.shape[0] - 16 and 16 <= c < light.shape[1] - 16:
             light[r - 16 : r + 17, c - 16 : c + 17] += pool * rng.uniform(0.5, 1.0)
     return np.clip(light, 0, 255).astype(np.uint8)
-
-
-def lamp_places(roads: list[Road], walk_m: float) -> np.ndarray:
-    """Return where street lamps stand: every 28 m, sides in turn, at the kerb."""
-    places = []
-    for road in roads:
-        n = int(arc_length(road.centre_m)[-1] // 28)
-        for k in range(n):
-            side = 1 if k % 2 else -1
-            reach = road.half_m + road.parking_m[0 if side > 0 else 1] + walk_m * 0.25
-            places.append(road.offset(side * reach)[min(14 + 28 * k, len(road.centre_m) - 1)])
-    return np.array(places)
 
 
 def _pyramid(canvas: _Canvas, lamps: np.ndarray) -> Ground:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sim.lanes import Road, headings
-from sim.paint import CELL_M, Ground, lamp_places
+from sim.outline import Outline, lamp_places
+from sim.paint import CELL_M, Ground
 from sim.shapes import FACADE, FLAT, LAMP, LEAVES, Mesh, MeshBuilder, ring
 
 _WALLS = (
@@ -105,6 +106,43 @@ def build_scenery(
     for x, y in lamp_places(roads, walk_m):
         _lamp(site, x, y)
     return site.done()
+
+
+def build_wayside(
+    rng: np.random.Generator, outline: Outline, free: np.ndarray, ground: Ground
+) -> Scenery:
+    """Return what stands along a motorway: rails, lamps, scattered trees, houses far off."""
+    site = _Site(free.copy(), ground)
+    for line in outline.rails:
+        _rail(site, line)
+    low = np.array(ground.origin_m) + 12.0
+    high = low + np.array(free.shape[::-1]) * CELL_M - 24.0
+    for _ in range(60):
+        half_l, half_w = rng.uniform(5.0, 14.0), rng.uniform(5.0, 9.0)
+        height = 3.2 * rng.integers(1, 5) + 0.8
+        _house(rng, site, rng.uniform(low, high), rng.uniform(0, np.pi), half_l, half_w, height)
+    for _ in range(260):
+        _tree(rng, site, rng.uniform(low, high))
+    for x, y in outline.lamps_m(0.0):
+        _lamp(site, x, y)
+    return site.done()
+
+
+def _rail(site: _Site, line_m: np.ndarray) -> None:
+    """Stand a guard rail along a line, 12 m to a piece."""
+    for i in range(0, len(line_m) - 1, 12):
+        a, b = line_m[i], line_m[min(i + 12, len(line_m) - 1)]
+        along = b - a
+        half = float(np.hypot(*along)) / 2
+        out = np.array([-along[1], along[0]]) / max(2 * half, 1e-6) * 0.05
+        corners = np.array([b - out, b + out, a + out, a - out])
+        ring_at = [np.column_stack([corners, np.full(4, z)]) for z in (0.45, 0.78)]
+        site.mesh.prism(*ring_at, (158.0, 162.0, 166.0))
+        post = ring(4, 0.06, 0.0, (float(a[0]), float(a[1])))
+        site.mesh.prism(post, post + np.array([0.0, 0.0, 0.5]), (120.0, 122.0, 124.0))
+        middle = (a + b) / 2
+        yaw = float(np.arctan2(along[1], along[0]))
+        site.close((middle[0], middle[1], half, 0.05, yaw, 0.8, 0.0))
 
 
 def _row_of_houses(

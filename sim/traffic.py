@@ -120,6 +120,8 @@ def grant_junctions(actors, ego_lanes, dt, length, junction, end_junction, confl
         car = actors[i]
         if car.moving == 0 or car.granted == 1 or car.next1 < 0 or junction[car.lane] >= 0:
             continue
+        if end_junction[car.lane] < 0:  # nobody to wait for: a through lane of a motorway
+            continue
         if length[car.lane] - car.s_m > 22.0:
             car.wait_s = 0.0
             continue
@@ -192,6 +194,8 @@ def step_cars(
                 stop = max(left - car.length_m / 2.0 - 5.5, 0.05)
                 if stop < gap:
                     gap, closing = stop, v
+        if car.next1 < 0 and left - car.length_m / 2.0 - 1.0 < gap:  # a dead end
+            gap, closing = max(left - car.length_m / 2.0 - 1.0, 0.05), v
         a = idm_accel(v, wish, gap, closing)
         if car.halt_s > 0.0:
             a = min(a, -6.5)

@@ -1,24 +1,33 @@
 """One town by its number: streets, junctions, ground, buildings. Town N is the same everywhere."""
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
 import numpy as np
 
-from sim.lanes import LaneGraph, Road, arc_length, build_graph, hermite, resample
-from sim.paint import Ground, junction_areas, paint_ground
-from sim.scenery import Scenery, build_scenery
+from sim.lanes import LaneGraph, Road
+from sim.motorway import motorway
+from sim.paint import Ground, paint_outline
+from sim.scenery import Scenery, build_scenery, build_wayside
+from sim.streets import Site, lattice, roundabouts
 from vehicle.contracts.wire import RefusedError
 
 MAX_TOWN = 100_000
-_LATTICE = 4
+LAYOUT_STEP = 1_000_000
+LAYOUTS: Final[dict[str, Callable[[np.random.Generator], Site]]] = {
+    "lattice": lattice,
+    "roundabout": roundabouts,
+    "motorway_merge": motorway,
+}
+"""What a town is made of. Town 3 is a lattice, 1_000_003 the third of roundabouts, and so on."""
 _SIDEWALK_M = 2.6
 _KERB_M = 0.3
 
 
 class UnknownTownError(RefusedError, ValueError):
-    """A town number is out of range."""
+    """A town number is out of range, or a layout has no such name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,101 +57,52 @@ class Town:
     sidewalk_m: float = _SIDEWALK_M
 
 
+def town_number(number: int, layout: str) -> int:
+    """Return the number of a town of a layout: the layouts follow each other a million apart.
+
+    Raises:
+        UnknownTownError: no layout has this name, or the number is not in 0..100000.
+    """
+    if layout not in LAYOUTS:
+        raise UnknownTownError(f"layout {layout!r} is unknown; known: {', '.join(LAYOUTS)}")
+    if layout == "lattice":
+        return number
+    if not 0 <= number <= MAX_TOWN:
+        raise UnknownTownError(f"town {number} does not exist: towns are 0..{MAX_TOWN}")
+    return number + LAYOUT_STEP * list(LAYOUTS).index(layout)
+
+
 @lru_cache(maxsize=2)
 def build_town(number: int) -> Town:
     """Return the town `number`; the last two stay in memory.
 
+    Args:
+        number: 0..100000, plus 1000000 for roundabouts, plus 2000000 for a motorway.
     Raises:
-        UnknownTownError: the number is not in 0..100000.
+        UnknownTownError: there is no such town.
     """
-    if not 0 <= number <= MAX_TOWN:
-        raise UnknownTownError(f"town {number} does not exist: towns are 0..{MAX_TOWN}")
-    rng = np.random.default_rng((7_001, number))
-    nodes, tangents = _nodes(rng)
-    edges = _edges(rng)
-    roads = _roads(rng, nodes, tangents, edges)
-    graph = build_graph(roads)
-    ground, free = paint_ground(rng, nodes, roads, graph, kerb_m=_KERB_M, sidewalk_m=_SIDEWALK_M)
-    scenery = build_scenery(rng, roads, free, ground, walk_m=_KERB_M + _SIDEWALK_M)
+    kind, own = divmod(number, LAYOUT_STEP)
+    if not (0 <= kind < len(LAYOUTS) and own <= MAX_TOWN):
+        raise UnknownTownError(
+            f"town {number} does not exist: towns are 0..{MAX_TOWN},"
+            f" plus {LAYOUT_STEP} for roundabouts, plus {2 * LAYOUT_STEP} for a motorway"
+        )
+    rng = np.random.default_rng((7_001, own) if kind == 0 else (7_001 + kind, own))
+    site = list(LAYOUTS.values())[kind](rng)
+    streets = bool(site.outline.streets)
+    kerb, walk = (_KERB_M, _SIDEWALK_M) if streets else (0.0, 0.0)
+    ground, free = paint_outline(rng, site.extent_m, site.outline, kerb_m=kerb, sidewalk_m=walk)
+    if streets:
+        scenery = build_scenery(rng, site.roads, free, ground, walk_m=kerb + walk)
+    else:
+        scenery = build_wayside(rng, site.outline, free, ground)
     return Town(
         number=number,
-        roads=tuple(roads),
-        junctions_m=nodes,
-        lanes=graph,
+        roads=tuple(site.roads),
+        junctions_m=site.nodes_m,
+        lanes=site.graph,
         ground=ground,
         scenery=scenery,
-        areas_m=tuple(junction_areas(nodes, roads, graph)),
+        areas_m=site.areas_m,
+        unsignalled=site.unsignalled,
     )
-
-
-def _nodes(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return junctions [16, 2] and their along-row and along-column directions [16, 2, 2]."""
-    spacing = rng.uniform(95.0, 118.0)
-    turn = rng.uniform(0.0, 2 * math.pi)
-    base = np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
-    nodes, tangents = [], []
-    for row in range(_LATTICE):
-        for column in range(_LATTICE):
-            grid = np.array([column, row]) - (_LATTICE - 1) / 2
-            place = grid * spacing + rng.uniform(-13.0, 13.0, 2)
-            nodes.append(place @ base)
-            twist = rng.uniform(-0.38, 0.38)
-            spin = np.array(
-                [[math.cos(twist), math.sin(twist)], [-math.sin(twist), math.cos(twist)]]
-            )
-            tangents.append(spin @ base)
-    return np.array(nodes), np.array(tangents)
-
-
-def _edges(rng: np.random.Generator) -> list[tuple[int, int, int]]:
-    """Return (node, node, axis); some are left out, no junction keeps fewer than two."""
-    n = _LATTICE
-    edges = [(r * n + c, r * n + c + 1, 0) for r in range(n) for c in range(n - 1)]
-    edges += [(r * n + c, (r + 1) * n + c, 1) for r in range(n - 1) for c in range(n)]
-    degree = np.bincount(np.array([e[:2] for e in edges]).ravel(), minlength=n * n)
-    inner = [e for e in edges if degree[e[0]] > 3 or degree[e[1]] > 3]
-    for index in rng.permutation(len(inner))[:4]:
-        a, b, _ = inner[index]
-        if degree[a] > 2 and degree[b] > 2:
-            edges.remove(inner[index])
-            degree[a] -= 1
-            degree[b] -= 1
-    return edges
-
-
-def _roads(
-    rng: np.random.Generator,
-    nodes: np.ndarray,
-    tangents: np.ndarray,
-    edges: list[tuple[int, int, int]],
-) -> list[Road]:
-    width = float(rng.uniform(3.2, 3.6))
-    lanes_of = rng.choice([1, 1, 2], size=(2, _LATTICE))
-    lanes_of[0, rng.integers(_LATTICE)] = 2
-    half = np.zeros(len(nodes))
-    for a, b, axis in edges:
-        line = a // _LATTICE if axis == 0 else a % _LATTICE
-        for node in (a, b):
-            half[node] = max(half[node], lanes_of[axis, line] * width + 2.3)
-    roads = []
-    for a, b, axis in edges:
-        line = a // _LATTICE if axis == 0 else a % _LATTICE
-        reach = float(np.hypot(*(nodes[b] - nodes[a])))
-        curve = hermite(
-            nodes[a], tangents[a, axis] * reach, nodes[b], tangents[b, axis] * reach, 400
-        )
-        s = arc_length(curve)
-        keep = (s >= half[a] + 4.5) & (s <= s[-1] - half[b] - 4.5)
-        lanes = int(lanes_of[axis, line])
-        bays = rng.random(2) < (0.75 if lanes == 1 else 0.4)
-        roads.append(
-            Road(
-                centre_m=resample(curve[keep]),
-                nodes=(a, b),
-                lanes=lanes,
-                lane_width_m=width,
-                parking_m=(2.3 if bays[0] else 0.0, 2.3 if bays[1] else 0.0),
-                speed_mps=13.9 if lanes == 2 else float(rng.choice([8.3, 11.1])),
-            )
-        )
-    return roads
