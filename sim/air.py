@@ -134,10 +134,8 @@ def wet_ground(
             gx, gy = rays[y, x, 0], rays[y, x, 1]
             wx, wy = c * gx - s * gy + ego[0], s * gx + c * gy + ego[1]
             col, row = int((wx - origin[0]) / cell), int((wy - origin[1]) / cell)
-            wet = beside
-            if 0 <= row < classes.shape[0] and 0 <= col < classes.shape[1]:
-                if classes[row, col] & BEV_DRIVABLE:
-                    wet = road
+            inside = 0 <= row < classes.shape[0] and 0 <= col < classes.shape[1]
+            wet = road if inside and classes[row, col] & BEV_DRIVABLE else beside
             away = math.sqrt(gx * gx + gy * gy) + 0.1
             puddle = 0.3
             if away < 40.0 and wet == road:

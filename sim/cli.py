@@ -8,6 +8,8 @@ import typer
 
 app = typer.Typer(no_args_is_help=True, help="The proving ground: drive, render, generate frames.")
 
+_WEATHER = "clear, rain, fog, glare, wet, dirty_lens, noisy, overexposed or underexposed."
+
 
 @app.command()
 def generate(
@@ -15,7 +17,8 @@ def generate(
     town_from: Annotated[int, typer.Option(help="First town, e.g. 0.")] = 0,
     town_to: Annotated[int, typer.Option(help="Last town, included.")] = 3,
     frames: Annotated[int, typer.Option(help="Labelled frames in total.")] = 400,
-    light: Annotated[str, typer.Option(help="day or night.")] = "day",
+    light: Annotated[str, typer.Option(help="day, dusk or night.")] = "day",
+    weather: Annotated[str, typer.Option(help=_WEATHER)] = "clear",
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
     json_: Annotated[bool, typer.Option("--json", help="Print the manifest's facts.")] = False,
 ) -> None:
@@ -34,6 +37,7 @@ def generate(
             towns=range(town_from, town_to + 1),
             frames=frames,
             light=light,
+            weather=weather,
             seed=seed,
             progress=lambda done: bar.update(task, completed=done),
         )
@@ -51,7 +55,8 @@ def generate(
 def drive(
     town: Annotated[int, typer.Option(help="Town number; 16..19 are the demo fleet's.")] = 16,
     seed: Annotated[int, typer.Option(help="Traffic, route and light; same seed, same drive.")] = 0,
-    light: Annotated[str, typer.Option(help="day or night.")] = "day",
+    light: Annotated[str, typer.Option(help="day, dusk or night.")] = "day",
+    weather: Annotated[str, typer.Option(help=_WEATHER)] = "clear",
     family: Annotated[
         str, typer.Option(help="town_drive, jaywalker or sudden_brake.")
     ] = "town_drive",
@@ -74,6 +79,7 @@ def drive(
             town=town,
             seed=seed,
             light=light,
+            weather=weather,
             family=family,
             ticks=ticks,
             record=record,
@@ -95,21 +101,30 @@ def render(
     out: Annotated[Path, typer.Argument(help="PNG file to write.")] = Path("sheet.png"),
     town: Annotated[int, typer.Option(help="Town number.")] = 3,
     seed: Annotated[int, typer.Option(help="Of the traffic and the place.")] = 0,
-    light: Annotated[str, typer.Option(help="day, night or both.")] = "both",
+    light: Annotated[str, typer.Option(help="day, dusk, night or both (day and night).")] = "both",
+    weather: Annotated[
+        str, typer.Option(help=_WEATHER[:-1] + "; all: one camera in every light and weather.")
+    ] = "clear",
     family: Annotated[str, typer.Option(help="Scenario family.")] = "town_drive",
     after: Annotated[int, typer.Option(help="Ticks to drive before the picture.")] = 30,
     boxes: Annotated[bool, typer.Option(help="Draw the labelled boxes.")] = True,
 ) -> None:
-    """Draw all eight cameras with their labelled boxes, and the BEV labels from above."""
+    """Draw all eight cameras with their labelled boxes, and the BEV labels from above.
+
+    With --weather all: the front camera of one place in every light and every weather.
+    """
     import cv2
     import numpy as np
 
     from sim.episode import Episode
-    from sim.sheet import contact_sheet
+    from sim.sheet import contact_sheet, weather_sheet
 
     sheets = []
-    for name in ("day", "night") if light == "both" else (light,):
-        episode = Episode(town=town, seed=seed, light=name, family=family)
+    if weather == "all":
+        sheets.append(weather_sheet(town=town, seed=seed, family=family, after=after))
+        light = "every light"
+    for name in () if sheets else ("day", "night") if light == "both" else (light,):
+        episode = Episode(town=town, seed=seed, light=name, weather=weather, family=family)
         for _ in range(after):
             episode.step(None)
         sheets.append(contact_sheet(episode, boxes=boxes))
@@ -118,7 +133,7 @@ def render(
 
     wire.require(bool(done), f"{out}: the picture could not be encoded")
     wire.atomic_write(out, data.tobytes())
-    print(f"{out}: town {town}, seed {seed}, {light}")
+    print(f"{out}: town {town}, seed {seed}, {light}, {weather} weather")
 
 
 @app.command()

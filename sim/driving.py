@@ -29,6 +29,7 @@ def drive_town(
     record: Path | None,
     bundle: Path | None,
     progress: Callable[[int], None] | None = None,
+    weather: str = "clear",
 ) -> dict[str, object]:
     """Drive a bundle through a town and return the facts; without a bundle, the shipped base.
 
@@ -37,12 +38,13 @@ def drive_town(
     """
     if ticks < 1:
         raise NothingToDriveError(f"ticks is {ticks}: ask for at least 1")
-    episode = Episode(town=town, seed=seed, light=light, family=family)
+    episode = Episode(town=town, seed=seed, light=light, weather=weather, family=family)
     folder = bundle or bundles.base_folder()
     model = bundles.load(folder).tag
     route_id = f"town{town}-seed{seed}-{light}"
     about = {"car_id": "sim", "route_id": route_id, "source": "simulator", "jurisdiction": "ZZ"}
     tags = {"tag.town": str(town), "tag.light": light, "tag.family": family, "model": model}
+    tags["tag.weather"] = weather
     rate_hz = episode.scenario.rate_hz
     writer = (
         RouteWriter(record, episode.rig, rate_hz=rate_hz, metadata={**about, **tags})
@@ -70,6 +72,7 @@ def drive_town(
     finally:
         car.close()
     named = {"town": town, "seed": seed, "light": light, "family": family, "model": model}
+    named["weather"] = weather
     return {**named, **_facts(result), "route": str(record) if record else None}
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from sim.episode import Episode
 from sim.render import make_light
+from sim.weather import kind_of
 from vehicle.contracts import wire
 from vehicle.contracts.clip import FileEntry
 from vehicle.contracts.sample import (
@@ -40,6 +41,7 @@ def generate(
     seed: int = 0,
     tags: dict[str, str] | None = None,
     progress: Callable[[int], None] | None = None,
+    weather: str = "clear",
 ) -> DatasetManifest:
     """Write a dataset folder of labelled simulator frames.
 
@@ -51,12 +53,13 @@ def generate(
         out: folder to make; it must not hold a dataset yet.
         towns: town numbers.
         frames: how many in total.
-        light: "day" or "night".
+        light: one of sim.weather.LIGHTS.
         seed: two calls with the same arguments write the same bytes.
         progress: called with the number of frames written so far.
+        weather: one of sim.weather.WEATHERS, drawn anew between episodes.
     Raises:
         BadRequestError: nothing to do, or `out` already holds a dataset.
-        UnknownLightError: neither day nor night.
+        UnknownLightError, UnknownWeatherError: no such light or weather.
     """
     towns = list(towns)
     if frames < 1:
@@ -67,12 +70,12 @@ def generate(
         )
     if (out / "dataset.json").exists():
         raise BadRequestError(f"{out} already holds a dataset: name another folder or remove it")
-    make_light(light, np.random.default_rng(0))
+    make_light(light, np.random.default_rng(0), kind_of(weather).draw(np.random.default_rng(0)))
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        manifest = _write(part, out.name, towns, frames, light, seed, tags or {}, progress)
+        manifest = _write(part, out.name, towns, frames, light, seed, tags or {}, progress, weather)
         wire.atomic_write(part / "dataset.json", wire.to_bytes(manifest))
         if out.is_dir():
             out.rmdir()
@@ -91,13 +94,14 @@ def _write(
     seed: int,
     tags: dict[str, str],
     progress: Callable[[int], None] | None,
+    weather: str,
 ) -> DatasetManifest:
     entries: list[FileEntry] = []
     batch: list[Sample] = []
     boxes, done, rig = np.zeros(len(KINDS), int), 0, None
     for index, town in enumerate(towns):
         share = frames * (index + 1) // len(towns) - frames * index // len(towns)
-        for sample, episode in _town_samples(town, share, light, seed):
+        for sample, episode in _town_samples(town, share, light, seed, weather):
             rig = episode.rig
             seen = sample.boxes[:, BOX_COLUMNS.index("visible_px")] >= LABEL_MIN_PIXELS
             boxes += np.bincount(sample.boxes[seen, 0].astype(int), minlength=len(KINDS))
@@ -109,26 +113,31 @@ def _write(
             if progress:
                 progress(done)
     assert rig is not None
+    skies = {} if weather == "clear" else {"weather": weather}
     return DatasetManifest(
         name=name,
         snapshot=0,
         query=f"sim generate towns={towns[0]}..{towns[-1]} frames={frames} light={light}"
-        f" seed={seed}",
+        f" seed={seed}" + "".join(f" {k}={v}" for k, v in skies.items()),
         rig=rig,
         frames=done,
         boxes={kind: int(n) for kind, n in zip(KINDS, boxes, strict=True) if n},
         sources=tuple(f"sim:town={town},seed={seed}" for town in towns),
         files=tuple(entries),
-        tags={"light": light, **tags},
+        tags={"light": light, **skies, **tags},
     )
 
 
-def _town_samples(town: int, count: int, light: str, seed: int) -> Iterable[tuple[Sample, Episode]]:
+def _town_samples(
+    town: int, count: int, light: str, seed: int, weather: str
+) -> Iterable[tuple[Sample, Episode]]:
     made = 0
     for visit in range(math.ceil(count / _FRAMES_PER_EPISODE)):
         number = seed * 100_000 + visit
         families = ("town_drive", "jaywalker", "sudden_brake", "town_drive")
-        episode = Episode(town=town, seed=number, light=light, family=families[visit % 4])
+        episode = Episode(
+            town=town, seed=number, light=light, weather=weather, family=families[visit % 4]
+        )
         rng = np.random.default_rng((4, number, town))
         for _ in range(min(_FRAMES_PER_EPISODE, count - made)):
             for _ in range(_STEPS_BETWEEN):

@@ -15,9 +15,9 @@ from sim.shade import headlight, next_state, noise_state, sensor_noise
 
 _BLOCK = 4
 """Pixels to a cell of the soft picture that blooms, and that drops and dirt show."""
-_WHITE = np.float32(255.0 / 16.0)
-_BRIGHT = np.float32(170.0 / 16.0)
-"""A pixel's part in its cell when it is white, and when it begins to bloom."""
+_SHARE, _THIRD = np.float32(1.0 / (_BLOCK * _BLOCK)), np.float32(1.0 / 3.0)
+_WHITE, _BRIGHT = np.float32(255.0), np.float32(215.0)
+"""A white pixel, and one that begins to bloom."""
 _DROP_TICKS = 24
 
 
@@ -95,10 +95,12 @@ def soften(colour, bloom):  # type: ignore[no-untyped-def]
         for i in range(soft.shape[1]):
             for y in range(j * _BLOCK, min((j + 1) * _BLOCK, h)):
                 for x in range(i * _BLOCK, min((i + 1) * _BLOCK, w)):
+                    r, g, b = colour[y, x, 0], colour[y, x, 1], colour[y, x, 2]
+                    grey = (r + g + b) * _THIRD
+                    over = max(grey - _BRIGHT, np.float32(0.0)) / max(grey, _BRIGHT) * _SHARE
                     for k in range(3):
-                        v = colour[y, x, k] * np.float32(1.0 / (_BLOCK * _BLOCK))
-                        soft[j, i, k] += min(v, _WHITE)
-                        shine[j, i, k] += max(v - _BRIGHT, np.float32(0.0))
+                        soft[j, i, k] += min(colour[y, x, k], _WHITE) * _SHARE
+                        shine[j, i, k] += colour[y, x, k] * over
     _blur(soft, 0.35, 1)
     if bloom > 0.0:
         _blur(shine, 0.6, 2)

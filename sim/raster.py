@@ -215,13 +215,13 @@ def face_light(material, paint, nx, ny, nz, towards, light):  # type: ignore[no-
     `towards` is the cosine between the face's normal and the camera. Brake lights are painted
     brighter than 150 and shine by day too.
     """
-    night = light[5] > 0.5
+    night, lamps_on = light[5] > 0.5, light[11] > 0.5
     shine = np.uint8(0)
     if material == _TAIL:
-        shine = np.uint8(1) if night or light[11] > 0.5 or paint[0] > 180.0 else np.uint8(0)
-    elif (material in (_HEAD, _LAMP)) and night:
-        shine = np.uint8(1)
-    elif material == _HEAD and light[11] > 0.5 and paint[0] > 245.0:
+        shine = np.uint8(1) if lamps_on or paint[0] > 180.0 else np.uint8(0)
+    elif material == _HEAD:
+        shine = np.uint8(1) if night or (lamps_on and paint[0] > 245.0) else np.uint8(0)
+    elif material == _LAMP and night:
         shine = np.uint8(1)
     if light[12] > 0.5:  # dusk: the bright quarter of the sky, and the rest of it from above
         return 0.55 + 0.3 * max(0.0, nx * light[2] + ny * light[3]) + 0.2 * nz, shine

@@ -4,7 +4,9 @@ import cv2
 import numpy as np
 
 from sim.episode import Episode
-from vehicle.contracts.frame import CameraModel
+from sim.weather import LIGHTS, WEATHERS
+from vehicle.config import RIG_R
+from vehicle.contracts.frame import CameraModel, Rig
 from vehicle.contracts.sample import LABEL_MIN_PIXELS
 from vehicle.contracts.scene import BEV, BEV_DRIVABLE, BEV_LANE, BEV_OCCUPIED
 from vehicle.geometry import box_corners, project
@@ -32,6 +34,30 @@ def contact_sheet(episode: Episode, *, boxes: bool = True) -> np.ndarray:
     scale = left.shape[0] / above.shape[0]
     size = (round(above.shape[1] * scale), left.shape[0])
     return np.hstack([left, cv2.resize(above, size, interpolation=cv2.INTER_NEAREST)])
+
+
+def weather_sheet(
+    *, town: int, seed: int, family: str, after: int, camera: str = "front_wide"
+) -> np.ndarray:
+    """Return one camera of one place in every light (columns) and every weather (rows)."""
+    rig = Rig(name=camera, cameras=tuple(c for c in RIG_R.cameras if c.name == camera))
+    rows = []
+    for weather in WEATHERS:
+        row = []
+        for light in LIGHTS:
+            episode = Episode(
+                town=town, seed=seed, light=light, weather=weather, family=family, rig=rig
+            )
+            for _ in range(after):
+                episode.step(None)
+            tile = cv2.resize(
+                episode.shot().images[camera], (_WIDE_PX, _TALL_PX), interpolation=cv2.INTER_NEAREST
+            )
+            words = f"{light} {weather}"
+            cv2.putText(tile, words, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1)
+            row.append(tile)
+        rows.append(np.hstack(row))
+    return np.vstack(rows)
 
 
 def bev_picture(bev: np.ndarray, boxes: np.ndarray, cell_px: int = 8) -> np.ndarray:
