@@ -6,13 +6,29 @@ from typing import Final
 
 import numpy as np
 
+from sim.lanechange import change_lanes, neighbours
+from sim.lanes import LaneGraph
 from sim.shapes import CAR_SHAPES
+from sim.templates import BODIES
 from sim.traffic import step_cars, step_people
 from sim.world import Town
 from vehicle.contracts.scene import KINDS
+from vehicle.contracts.wire import RefusedError
 
 CAR: Final = KINDS.index("car")
+EMERGENCY: Final = KINDS.index("emergency")
 PEDESTRIAN: Final = KINDS.index("pedestrian")
+
+PARKED, TRAFFIC, SCRIPTED, REVERSING = 0, 1, 2, 3
+"""What ACTOR.moving says; the last two are played by sim.script, backwards the last."""
+
+MAX_ACTORS: Final = 1_200
+"""More would no longer be a town that runs in real time."""
+
+
+class TooManyActorsError(RefusedError, ValueError):
+    """A town would hold more actors than can be stepped and drawn in time."""
+
 
 ACTOR: Final = np.dtype(
     [
@@ -28,7 +44,7 @@ ACTOR: Final = np.dtype(
         ("width_m", np.float64),
         ("height_m", np.float64),
         ("colour", np.float64, (3, 3)),  # body, second, skin
-        ("moving", np.int64),  # 0 parked, 1 in traffic
+        ("moving", np.int64),  # PARKED, TRAFFIC, SCRIPTED, REVERSING; people on foot are 0
         ("lane", np.int64),  # cars: lane and what follows
         ("s_m", np.float64),
         ("next1", np.int64),
@@ -41,7 +57,10 @@ ACTOR: Final = np.dtype(
         ("side_m", np.float64),
         ("goal_m", np.float64),
         ("heading", np.int64),  # +1 along the road, -1 against
-        ("gait_rad", np.float64),
+        ("gait_rad", np.float64),  # of the step; blue lights flash by it
+        ("lateral_m", np.float64),  # cars: where beside the lane centre, and where they keep to
+        ("keep_m", np.float64),
+        ("calm_s", np.float64),  # until the next thought of changing lanes
     ]
 )
 """One actor. Cars place themselves by (lane, s_m), people by (road, s_m, side_m)."""
@@ -80,12 +99,21 @@ class Density:
         parked_ratio: share of parking places taken.
         person_gap_m: sidewalk metres per person.
         crossing_hz: how often a person on the sidewalk decides to cross.
+        child_ratio: of the people.
+        truck_ratio, bus_ratio, motorcycle_ratio, cyclist_ratio: of those who drive.
+        lane_changes: traffic changes lanes where there are several.
     """
 
     car_gap_m: float = 55.0
     parked_ratio: float = 0.45
     person_gap_m: float = 14.0
     crossing_hz: float = 0.008
+    child_ratio: float = 0.12
+    truck_ratio: float = 0.0
+    bus_ratio: float = 0.0
+    motorcycle_ratio: float = 0.0
+    cyclist_ratio: float = 0.0
+    lane_changes: bool = False
 
 
 class Actors:
@@ -95,11 +123,18 @@ class Actors:
         self.town, self.density = town, density
         rows = [*_parked(town, rng, density), *_traffic(town, rng, density)]
         rows += _people(town, rng, density)
+        if len(rows) > MAX_ACTORS:
+            raise TooManyActorsError(
+                f"town {town.number} would hold {len(rows)} actors, at most {MAX_ACTORS}:"
+                " raise car_gap_m or person_gap_m"
+            )
         self.table = np.array(rows, dtype=ACTOR) if rows else np.zeros(0, ACTOR)
         self.table["actor_id"] = np.arange(1, len(rows) + 1)
         self._choices = rng.integers(0, 2**31, size=4096)
         self._draw = np.zeros(1, np.int64)
         self._roads = _road_arrays(town)
+        self._green = np.full(len(town.lanes.length_m), 2, np.uint8)
+        self._neighbours = neighbours(town.lanes)
         self._place_people()
 
     def clear_around(self, x_m: float, y_m: float, radius_m: float) -> None:
@@ -107,22 +142,61 @@ class Actors:
         far = np.hypot(self.table["x_m"] - x_m, self.table["y_m"] - y_m) > radius_m
         self.table = self.table[far]
 
+    def add(self, rows: np.ndarray) -> None:
+        """Put more actors (ACTOR rows with ids of their own) into the town."""
+        self.table = np.concatenate([self.table, rows])
+
+    def remove(self, actor_ids: list[int]) -> None:
+        """Take actors away."""
+        self.table = self.table[~np.isin(self.table["actor_id"], actor_ids)]
+
+    def join_traffic(self, row: int, x_m: float, y_m: float, left_m: float) -> bool:
+        """Let a scripted car drive on by itself on the road lane at a point, if there is one."""
+        lanes = self.town.lanes
+        near = np.hypot(*(lanes.points_m - [x_m, y_m]).T)
+        point = int(np.argmin(near))
+        lane = int(np.searchsorted(lanes.start, point, side="right")) - 1
+        options = lanes.successors[lane][lanes.successors[lane] >= 0]
+        if near[point] > 1.5 or lanes.junction[lane] >= 0 or not len(options):
+            return False
+        actor = self.table[row]
+        actor["moving"], actor["lane"], actor["granted"] = TRAFFIC, lane, 0
+        actor["s_m"] = point - lanes.start[lane]
+        actor["next1"], actor["next2"] = options[0], lanes.successors[options[0], 0]
+        actor["lateral_m"], actor["wish_mps"] = left_m, 0.9
+        return True
+
     def step(
-        self, dt_s: float, rng: np.random.Generator, ego: np.ndarray, ego_lanes: np.ndarray
+        self,
+        dt_s: float,
+        rng: np.random.Generator,
+        ego: np.ndarray,
+        ego_lanes: np.ndarray,
+        lights: np.ndarray | None = None,
     ) -> None:
         """Move everybody on by `dt_s`.
 
         Args:
             ego: x, y, yaw, speed, length, width of the ego body, town frame.
             ego_lanes: [2] the lane the ego is on and the connector it enters next, -1 for none.
+            lights: uint8 [L] of sim.lights.Signals.lane_state: 0 red, 1 yellow, 2 green or none.
         """
         lanes = self.town.lanes
+        lights = self._green if lights is None else lights
+        if self.density.lane_changes:
+            change_lanes(
+                self.table, ego, dt_s, lanes.points_m, lanes.yaw_rad, lanes.start,
+                lanes.length_m, lanes.successors, lanes.speed_mps, self._neighbours,
+                lanes.lane_width_m, self._choices, self._draw,
+            )  # fmt: skip
         step_cars(
             self.table, ego, ego_lanes, dt_s, lanes.points_m, lanes.yaw_rad, lanes.start,
             lanes.length_m, lanes.successors, lanes.speed_mps, lanes.junction,
             lanes.end_junction, lanes.turn, lanes.conflicts, len(self.town.junctions_m),
-            self._choices, self._draw,
+            self._choices, self._draw, lights,
         )  # fmt: skip
+        blue = self.table["kind"] == EMERGENCY
+        self.table["gait_rad"][blue] += 9.0 * dt_s
         dice = rng.random(len(self.table))
         step_people(self.table, ego, dt_s, self.density.crossing_hz, dice, *self._roads)
 
@@ -147,7 +221,8 @@ def _road_arrays(town: Town) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return points, start.astype(np.int64), halves
 
 
-def _blank(kind: int) -> np.void:
+def blank(kind: int) -> np.void:
+    """Return an ACTOR row that is nowhere yet."""
     row = np.zeros(1, ACTOR)[0]
     row["kind"], row["lane"], row["road"], row["next1"], row["next2"] = kind, -1, -1, -1, -1
     row["heading"] = 1
@@ -155,7 +230,7 @@ def _blank(kind: int) -> np.void:
 
 
 def _car(rng: np.random.Generator) -> np.void:
-    row = _blank(CAR)
+    row = blank(CAR)
     shape = int(rng.choice(CAR_SHAPES, p=[0.45, 0.4, 0.15]))
     length, width, height = ((4.5, 1.8, 1.45), (4.4, 1.85, 1.65), (5.2, 1.98, 2.15))[shape]
     scale = rng.uniform(0.92, 1.08)
@@ -193,7 +268,9 @@ def _traffic(town: Town, rng: np.random.Generator, density: Density) -> list[np.
         s = rng.uniform(4.0, density.car_gap_m)
         while s < lanes.length_m[lane] - 4.0:
             row = _car(rng)
-            row["moving"], row["lane"], row["s_m"] = 1, lane, s
+            more = _vary(row, rng, density, lanes.length_m[lane] - s, lanes, int(lane))
+            s += more
+            row["moving"], row["lane"], row["s_m"] = TRAFFIC, lane, s
             options = lanes.successors[lane][lanes.successors[lane] >= 0]
             if len(options):
                 row["next1"] = rng.choice(options)
@@ -202,7 +279,43 @@ def _traffic(town: Town, rng: np.random.Generator, density: Density) -> list[np.
             row["speed_mps"] = lanes.speed_mps[lane] * rng.uniform(0.2, 0.8)
             rows.append(row)
             s += max(9.0, rng.exponential(density.car_gap_m))
+            s += more
     return rows
+
+
+def _vary(
+    row: np.void,
+    rng: np.random.Generator,
+    density: Density,
+    room_m: float,
+    lanes: LaneGraph,
+    lane: int,
+) -> float:
+    """Make some of the cars something else; return how much farther on it must stand."""
+    kinds = ("truck", "bus", "motorcycle", "cyclist")
+    ratios = [getattr(density, f"{kind}_ratio") for kind in kinds]
+    if not any(ratios):
+        return 0.0
+    pick = int(np.searchsorted(np.cumsum(ratios), rng.random(), side="right"))
+    if pick == len(kinds):
+        return 0.0
+    kind = kinds[pick]
+    index, shape, size = BODIES[kind]
+    more = max((size[0] - 4.5) / 2, 0.0)
+    if room_m < size[0] / 2 + more + 4.0:
+        return 0.0
+    row["kind"], row["shape"] = KINDS.index(index), shape
+    scale = rng.uniform(0.94, 1.06)
+    row["length_m"], row["width_m"], row["height_m"] = (v * scale for v in size)
+    row["colour"][0] = _CLOTHES[rng.integers(len(_CLOTHES))]
+    row["colour"][1] = _PAINT[rng.integers(4)]
+    row["colour"][2] = _SKINS[rng.integers(len(_SKINS))]
+    if kind == "cyclist":
+        row["wish_mps"] = rng.uniform(4.2, 6.2) / lanes.speed_mps[lane]
+        row["keep_m"] = row["lateral_m"] = -(lanes.lane_width_m / 2 - 0.75)
+    elif kind in ("truck", "bus"):
+        row["wish_mps"] = rng.uniform(0.65, 0.9)
+    return more
 
 
 def _people(town: Town, rng: np.random.Generator, density: Density) -> list[np.void]:
@@ -214,8 +327,12 @@ def _people(town: Town, rng: np.random.Generator, density: Density) -> list[np.v
         for side, bay in zip((1.0, -1.0), road.parking_m, strict=True):
             edge = road.half_m + bay + town.kerb_m
             for _ in range(rng.poisson(length / density.person_gap_m)):
-                row = _blank(PEDESTRIAN)
-                tall = rng.uniform(1.5, 1.92) if rng.random() > 0.12 else rng.uniform(1.05, 1.35)
+                row = blank(PEDESTRIAN)
+                tall = (
+                    rng.uniform(1.5, 1.92)
+                    if rng.random() > density.child_ratio
+                    else rng.uniform(1.05, 1.35)
+                )
                 row["height_m"], row["length_m"], row["width_m"] = tall, 0.55, 0.6
                 row["colour"][0] = _CLOTHES[rng.integers(len(_CLOTHES))]
                 row["colour"][1] = np.array(_CLOTHES[rng.integers(len(_CLOTHES))]) * 0.6

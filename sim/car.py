@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.episode import DriveResult, Episode, TruthLog, drive_episode
-from sim.scenarios import FAMILIES
+from sim.scenarios import BASE_FAMILIES
 from vehicle import bundles
 from vehicle.budget import Budget
 from vehicle.clock import SystemClock
@@ -61,7 +61,7 @@ def drive_shift(
             town=town + number % 2,
             seed=seed + number,
             light=light,
-            family=list(FAMILIES)[number % len(FAMILIES)],
+            family=BASE_FAMILIES[number % len(BASE_FAMILIES)],
         )
         result, counters = _drive_route(
             home,

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from sim.actors import PEDESTRIAN, Actors, Density
+from sim.actors import Actors
 from sim.collisions import boxes_touch as boxes_touch
 from sim.collisions import touched
 from sim.dynamics import Motion, advance
 from sim.lights import RED, YELLOW, Heads, Signals
-from sim.navigation import Route, drive_by_truth
+from sim.navigation import drive_by_truth
 from sim.render import make_light, turn_sun
 from sim.roadmap import TownMap
 from sim.scenarios import family_of
+from sim.script import Script, density_of, find_start, surprise
 from sim.sensors import Sensors, Shot, label_bev, label_boxes
 from sim.staging import Stage
 from sim.trace import Snapshot, no_polygons
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _START_NS = 1_000_000_000
 _MAX_STEP_S = 0.1
 _WARM_UP_STEPS = 40
+_USUAL_SPEED_MPS = 7.5
 
 
 class Episode:
@@ -79,13 +81,7 @@ class Episode:
         self._family = family_of(self.scenario)
         self._rng = np.random.default_rng((1, seed, town))
         self._dice = np.random.default_rng((2, seed, town))
-        density = Density(
-            car_gap_m=self._family.car_gap_m,
-            parked_ratio=self._family.parked_ratio,
-            person_gap_m=self._family.person_gap_m,
-            crossing_hz=self._family.crossing_hz,
-        )
-        self.actors = Actors(self.town, self._rng, density)
+        self.actors = Actors(self.town, self._rng, density_of(self._family))
         scenery, self._heads = self.town.scenery, None
         self.signals = Signals(self.town, seed) if self._family.signals > 0.5 else None
         if self.signals is not None:
@@ -96,10 +92,12 @@ class Episode:
         self.collided = False
         self.collisions: list[tuple[int, int]] = []
         self._shot: Shot | None = None
+        self.script: Script | None = None
         self._depart(self._rng)
         self._origin = (self.motion.x_m, self.motion.y_m)
         for _ in range(_WARM_UP_STEPS):
             self._move_others(_MAX_STEP_S)
+        self.script = self._stage_event(self._rng)
 
     @classmethod
     def of(cls, scenario: Scenario, rig: Rig = RIG_R) -> "Episode":
@@ -117,23 +115,31 @@ class Episode:
 
     def relocate(self, rng: np.random.Generator) -> None:
         """Move the ego to a new place in the same town."""
+        if self.script is not None:
+            self.actors.remove(self.script.cast_ids)
+            self.script = None
         self._depart(rng)
+        self.script = self._stage_event(rng)
         self._shot = None
+
+    def _stage_event(self, rng: np.random.Generator) -> Script | None:
+        """Put the cast of the family's event, if it has one, at its place on the route."""
+        if self._spot is None:
+            return None
+        script = Script(self._family, self.actors, self.route, self._spot, rng)
+        if self.signals is not None:
+            script.let_ego_go(self.signals, self.route, _USUAL_SPEED_MPS)
+        return script
 
     def _depart(self, rng: np.random.Generator) -> None:
         """Put the ego on a road lane, a few metres in, with nobody in its place."""
-        lanes = self.town.lanes
-        lane = int(rng.choice(lanes.road_lanes()))
-        s = float(rng.uniform(2.0, max(lanes.length_m[lane] - 25.0, 3.0)))
-        x, y, yaw = lanes.pose(lane, s)
-        self.motion = Motion(x_m=x, y_m=y, yaw_rad=yaw, speed_mps=4.0)
+        self.motion, self.route, self._spot = find_start(self._family, self.town, rng)
+        m = self.motion
         if self.light.weather.glare_ratio > 0.0:
-            self.light = turn_sun(self.light, yaw)
-        self.route = Route(self.town, lane, rng)
-        self.route.index = int(s)
-        self.route.follow(self.motion)
+            self.light = turn_sun(self.light, m.yaw_rad)
         self.road = TownMap(self.town, self.route)
-        self.actors.clear_around(x + 1.35 * math.cos(yaw), y + 1.35 * math.sin(yaw), 7.0)
+        x, y = m.x_m + 1.35 * math.cos(m.yaw_rad), m.y_m + 1.35 * math.sin(m.yaw_rad)
+        self.actors.clear_around(x, y, 7.0)
 
     @property
     def ticks(self) -> int:
@@ -249,7 +255,7 @@ class Episode:
                 accel, curvature = command.accel_mps2, command.curvature_1pm
             self.motion = advance(self.motion, accel, curvature, dt, self.config)
             self.route.follow(self.motion)
-            self._surprise(dt)
+            surprise(self, self._family, dt, self._dice)
             self._move_others(dt)
             left -= dt
         self.frame_id += 1
@@ -268,35 +274,14 @@ class Episode:
         return way
 
     def _move_others(self, dt_s: float) -> None:
-        self.actors.step(dt_s, self._rng, self.body, self.route.claims())
-
-    def _surprise(self, dt_s: float) -> None:
-        """Let the family's events happen: a hard stop ahead, somebody stepping out."""
-        brake, jaywalk = self._dice.random(2)
-        if brake < self._family.sudden_brake_hz * dt_s:
-            x, y = self._in_ego_frame()
-            t = self.actors.table
-            ahead = (t["moving"] == 1) & (x > 6.0) & (x < 32.0) & (np.abs(y) < 2.0)
-            ahead &= (t["speed_mps"] > 2.0) & (np.cos(t["yaw_rad"] - self.motion.yaw_rad) > 0.8)
-            self._pick(ahead, x, lambda actor: self.actors.brake_suddenly(actor, 3.0))
-        if jaywalk < self._family.jaywalk_hz * dt_s:
-            x, y = self._in_ego_frame()
-            t = self.actors.table
-            near = (t["kind"] == PEDESTRIAN) & (x > 9.0) & (x < 30.0) & (np.abs(y) < 12.0)
-            near &= np.abs(t["goal_m"] - t["side_m"]) < 0.05
-            self._pick(near, x, lambda actor: self.actors.step_out(actor, 2.2))
-
-    def _pick(self, mask: np.ndarray, x: np.ndarray, act: Callable[[int], None]) -> None:
-        rows = np.flatnonzero(mask)
-        if len(rows):
-            row = rows[int(np.argmin(x[rows]))]
-            act(int(self.actors.table["actor_id"][row]))
-
-    def _in_ego_frame(self) -> tuple[np.ndarray, np.ndarray]:
-        t, m = self.actors.table, self.motion
-        c, s = math.cos(m.yaw_rad), math.sin(m.yaw_rad)
-        dx, dy = t["x_m"] - m.x_m, t["y_m"] - m.y_m
-        return c * dx + s * dy, -s * dx + c * dy
+        claims, lights = self.route.claims(), None
+        if self.signals is not None:
+            lights = self.signals.lane_state(self.t_s)
+            if lights[self.route.lane] == RED:
+                claims[1] = -1  # it waits: others may cross before it
+        self.actors.step(dt_s, self._rng, self.body, claims, lights)
+        if self.script is not None:
+            self.script.step(self.actors, self.route.index, self.body, dt_s)
 
     def _note_collisions(self) -> None:
         """Remember which actors the ego's body touches."""

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 NEAR_M = 0.12
-_FACADE, _TAIL, _HEAD, _LAMP, _LEAVES = 1, 2, 3, 4, 5
+_FACADE, _TAIL, _HEAD, _LAMP, _LEAVES, _BEACON = 1, 2, 3, 4, 5, 6
 
 
 @njit(cache=True)
@@ -223,6 +223,8 @@ def face_light(material, paint, nx, ny, nz, towards, light):  # type: ignore[no-
         shine = np.uint8(1) if night or (lamps_on and paint[0] > 245.0) else np.uint8(0)
     elif material == _LAMP and night:
         shine = np.uint8(1)
+    elif material == _BEACON:
+        shine = np.uint8(1) if paint[2] > 200.0 else np.uint8(0)
     if light[12] > 0.5:  # dusk: the bright quarter of the sky, and the rest of it from above
         return 0.55 + 0.3 * max(0.0, nx * light[2] + ny * light[3]) + 0.2 * nz, shine
     if night:

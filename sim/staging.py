@@ -8,12 +8,16 @@ from numba import njit
 
 from sim.paint import Ground
 from sim.scenery import Scenery
-from sim.shapes import CAR_SHAPES, HEAD, TAIL, Mesh, car_mesh, person_parts
+from sim.shapes import BEACON, HEAD, TAIL, Mesh
+from sim.templates import PERSON_SHAPE, templates
 from sim.weather import CLEAR, Weather
 from vehicle.contracts.scene import KINDS
 
 _REACH_M = 130.0
 _PERSON = KINDS.index("pedestrian")
+_WITH_HEADLIGHTS = [
+    KINDS.index(kind) for kind in ("car", "truck", "bus", "motorcycle", "emergency")
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +55,7 @@ class Stage:
 
     def __init__(self, ground: Ground, scenery: Scenery) -> None:
         self.ground, self.scenery = ground, scenery
-        person, swing = person_parts()
-        meshes = [*(car_mesh(k) for k in range(CAR_SHAPES)), person]
+        meshes, swings = templates()
         self._parts = Mesh(
             quads=np.concatenate([m.quads for m in meshes]),
             normals=np.concatenate([m.normals for m in meshes]),
@@ -61,14 +64,13 @@ class Stage:
         )
         counts = [len(m.quads) for m in meshes]
         self._first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        self._swing = np.zeros(sum(counts), np.int64)
-        self._swing[-len(swing) :] = swing
+        self._swing = np.concatenate(swings)
 
     def place(self, table: np.ndarray, x_m: float, y_m: float, light: Light) -> Staged:
         """Return meshes of the actors near a point, and the shadows."""
         near = table[np.hypot(table["x_m"] - x_m, table["y_m"] - y_m) < _REACH_M]
         near = near[np.argsort(np.hypot(near["x_m"] - x_m, near["y_m"] - y_m), kind="stable")]
-        which = np.where(near["kind"] == _PERSON, CAR_SHAPES, near["shape"])
+        which = np.where(near["kind"] == _PERSON, PERSON_SHAPE, near["shape"])
         first = np.concatenate([[0], np.cumsum(np.diff(self._first)[which])]).astype(np.int64)
         quads, normals, colours, material = _dress(
             near, which, first, light.values[11] > 0.5, self._first, self._parts.quads,
@@ -110,7 +112,7 @@ def _pools(near: np.ndarray, x_m: float, y_m: float, light: Light) -> np.ndarray
 
     The ego's body stops the light of a car behind it.
     """
-    cars = near[near["moving"] == 1]
+    cars = near[(near["moving"] > 0) & np.isin(near["kind"], _WITH_HEADLIGHTS)]
     if light.name == "day" or not len(cars):
         return np.zeros((3, 0, 4, 3))
     c, s = np.cos(cars["yaw_rad"]), np.sin(cars["yaw_rad"])
@@ -142,7 +144,7 @@ def _dress(near, which, first, night, starts, quads, normals, colours, material,
     paint, made = np.empty((total, 3), np.float32), np.empty(total, np.int32)
     for i in range(len(near)):
         row = near[i]
-        person = row.road >= 0
+        person = row.kind == _PERSON
         a, b, to = starts[which[i]], starts[which[i] + 1], first[i]
         sx = row.height_m if person else row.length_m
         sy = row.height_m if person else row.width_m
@@ -170,7 +172,9 @@ def _dress(near, which, first, night, starts, quads, normals, colours, material,
                 else:
                     paint[k, channel] = colours[q, channel]
             if material[q] == TAIL or material[q] == HEAD:
-                _light_up(paint[k], material[q], row.moving == 1, row.accel_mps2, night)
+                _light_up(paint[k], material[q], row.moving > 0, row.accel_mps2, night)
+            elif material[q] == BEACON and math.sin(row.gait_rad) * quads[q, 0, 1] > 0.0:
+                paint[k, 0], paint[k, 1], paint[k, 2] = 70.0, 130.0, 255.0
     return out, turned, paint, made
 
 

@@ -38,3 +38,27 @@ def templates() -> tuple[list[Mesh], list[np.ndarray]]:
     meshes = [*cars, person, *(mesh for mesh, _ in others)]
     still = [np.zeros(len(m.quads), np.int64) for m in cars]
     return meshes, [*still, swing, *(lean for _, lean in others)]
+
+
+BODIES: Final[dict[str, tuple[str, int, tuple[float, float, float]]]] = {
+    "sedan": ("car", 0, (4.5, 1.8, 1.45)),
+    "estate": ("car", 1, (4.4, 1.85, 1.65)),
+    "van": ("car", 2, (5.2, 1.98, 2.15)),
+    "wreck": ("car", SHAPES["wreck"], (4.4, 1.85, 1.6)),
+    "truck": ("truck", SHAPES["truck"], (8.5, 2.5, 3.4)),
+    "bus": ("bus", SHAPES["bus"], (11.5, 2.55, 3.1)),
+    "motorcycle": ("motorcycle", SHAPES["motorcycle"], (2.15, 0.8, 1.55)),
+    "cyclist": ("cyclist", SHAPES["cyclist"], (1.8, 0.6, 1.75)),
+    "adult": ("pedestrian", 0, (0.55, 0.6, 1.75)),
+    "child": ("pedestrian", 0, (0.5, 0.5, 1.15)),
+    "deer": ("animal", SHAPES["deer"], (1.7, 0.5, 1.5)),
+    "dog": ("animal", SHAPES["dog"], (0.95, 0.5, 0.7)),
+    "cone": ("cone", SHAPES["cone"], (0.42, 0.42, 0.78)),
+    "crate": ("debris", SHAPES["crate"], (1.3, 1.0, 0.7)),
+    "tyre": ("debris", SHAPES["tyre"], (0.75, 0.75, 0.3)),
+    "trailer": ("trailer", SHAPES["trailer"], (4.2, 1.95, 2.1)),
+    "ambulance": ("emergency", SHAPES["ambulance"], (5.8, 2.1, 2.85)),
+    "police": ("emergency", SHAPES["police"], (4.6, 1.85, 1.75)),
+    "door": ("other", SHAPES["door"], (1.05, 0.12, 1.4)),
+}
+"""Kind, mesh and size (length, width, height) of everybody a script may cast."""

@@ -99,10 +99,13 @@ def nearest_gap(path, n, length, width, speed, me, actors, ego):  # type: ignore
 
 
 @njit(cache=True)
-def grant_junctions(actors, ego_lanes, dt, length, junction, end_junction, conflicts, count):  # type: ignore[no-untyped-def]
+def grant_junctions(
+    actors, ego_lanes, dt, length, junction, end_junction, conflicts, count, lights
+):  # type: ignore[no-untyped-def]
     """Let cars into junctions: one more per junction and step, whoever waited longest, if no
     connector that crosses its own is in use. A car that waited over 6 s holds back who would
-    cross it. The ego's own connector, `ego_lanes` [2] or -1, always counts as in use."""
+    cross it. The ego's own connector, `ego_lanes` [2] or -1, always counts as in use. Before a red
+    light, or a yellow one it can still stop at, nobody is let in."""
     used = np.zeros(len(length), np.int64)
     for lane in ego_lanes:
         if lane >= 0:
@@ -113,16 +116,22 @@ def grant_junctions(actors, ego_lanes, dt, length, junction, end_junction, confl
             if junction[car.lane] >= 0:
                 used[car.lane] += 1
             elif car.granted == 1 and car.next1 >= 0:
-                used[car.next1] += 1
+                if must_stop(car.speed_mps, length[car.lane] - car.s_m, lights[car.lane]):
+                    car.granted = 0
+                else:
+                    used[car.next1] += 1
     best = np.full(count, -1, np.int64)
     eldest = np.full(count, -1, np.int64)
     for i in range(len(actors)):
         car = actors[i]
-        if car.moving == 0 or car.granted == 1 or car.next1 < 0 or junction[car.lane] >= 0:
+        if car.moving != 1 or car.granted == 1 or car.next1 < 0 or junction[car.lane] >= 0:
             continue
         if end_junction[car.lane] < 0:  # nobody to wait for: a through lane of a motorway
             continue
         if length[car.lane] - car.s_m > 22.0:
+            car.wait_s = 0.0
+            continue
+        if must_stop(car.speed_mps, length[car.lane] - car.s_m, lights[car.lane]):
             car.wait_s = 0.0
             continue
         car.wait_s += dt
@@ -147,6 +156,29 @@ def grant_junctions(actors, ego_lanes, dt, length, junction, end_junction, confl
 
 
 @njit(cache=True)
+def must_stop(speed, left, light):  # type: ignore[no-untyped-def]
+    """Return whether a light at `left` metres (0 red, 1 yellow, 2 green) means to stop: where
+    2.5 m/s2 are enough before yellow, where 6 m/s2 are before red."""
+    room = left - 5.5
+    if light == 2 or room < -2.0:
+        return False
+    return speed * speed / (2.0 * (6.0 if light == 0 else 2.5)) < max(room, 0.0) + 0.5
+
+
+@njit(cache=True)
+def drift(car, dt):  # type: ignore[no-untyped-def]
+    """Slide a car towards where it keeps beside its lane's centre, never faster than it rolls."""
+    far = car.keep_m - car.lateral_m
+    most = min(1.3, 0.35 * car.speed_mps) * dt
+    aside = min(max(far, -most), most)
+    car.lateral_m += aside
+    car.x_m -= car.lateral_m * math.sin(car.yaw_rad)
+    car.y_m += car.lateral_m * math.cos(car.yaw_rad)
+    if dt > 0.0 and aside != 0.0:
+        car.yaw_rad += math.atan2(aside / dt, max(car.speed_mps, 0.5))
+
+
+@njit(cache=True)
 def step_cars(
     actors,
     ego,
@@ -165,9 +197,10 @@ def step_cars(
     count,
     choices,
     draw,
+    lights,
 ):  # type: ignore[no-untyped-def]
     """Move every car in traffic on by `dt`; nobody drives through anybody."""
-    grant_junctions(actors, ego_lanes, dt, length, junction, end_junction, conflicts, count)
+    grant_junctions(actors, ego_lanes, dt, length, junction, end_junction, conflicts, count, lights)
     tail = np.full(len(length), 1e9)
     for i in range(len(actors)):
         car = actors[i]
@@ -176,7 +209,7 @@ def step_cars(
     path = np.empty((40, 3))
     for i in range(len(actors)):
         car = actors[i]
-        if car.moving == 0:
+        if car.moving != 1:
             continue
         v = car.speed_mps
         n = lane_path(
@@ -208,6 +241,8 @@ def step_cars(
         car.s_m += ds
         follow_lanes(car, length, successors, junction, choices, draw)
         car.x_m, car.y_m, car.yaw_rad = lane_pose(points, yaw, start, length, car.lane, car.s_m)
+        if car.lateral_m != 0.0 or car.keep_m != 0.0:
+            drift(car, dt)
 
 
 @njit(cache=True)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from sim.dynamics import Motion, advance
 from sim.episode import Episode, boxes_touch
+from sim.script import in_ego_frame
 from sim.traffic import gap_on_path, idm_accel
 from vehicle.config import VehicleConfig
 from vehicle.contracts.frame import Rig
@@ -65,7 +66,7 @@ def test_people_and_cars_are_where_the_truth_is_dense_enough() -> None:
         episode = Episode(town=town, seed=1, light="day", rig=BLIND)
         for _ in range(8):
             episode.relocate(np.random.default_rng(town * 100 + len(cars)))
-            x, y = episode._in_ego_frame()
+            x, y = in_ego_frame(episode)
             kind = episode.actors.table["kind"]
             inside = (x > -20) & (x < 60) & (np.abs(y) < 25.6)
             cars.append((inside & (kind == 0)).sum())
