@@ -20,6 +20,10 @@ def generate(
     light: Annotated[str, typer.Option(help="day, dusk or night.")] = "day",
     weather: Annotated[str, typer.Option(help=_WEATHER)] = "clear",
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    family: Annotated[
+        list[str] | None,
+        typer.Option(help="Scenario family; repeat for several in turn. Default: everyday ones."),
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the manifest's facts.")] = False,
 ) -> None:
     """Write a dataset of labelled simulator frames (8 cameras, boxes, BEV raster).
@@ -28,6 +32,7 @@ def generate(
     """
     from rich.progress import Progress
 
+    from sim.generate import DEFAULT_FAMILIES
     from sim.generate import generate as make
 
     with Progress(disable=json_) as bar:
@@ -39,6 +44,7 @@ def generate(
             light=light,
             weather=weather,
             seed=seed,
+            families=tuple(family or DEFAULT_FAMILIES),
             progress=lambda done: bar.update(task, completed=done),
         )
     facts = {
@@ -58,7 +64,7 @@ def drive(
     light: Annotated[str, typer.Option(help="day, dusk or night.")] = "day",
     weather: Annotated[str, typer.Option(help=_WEATHER)] = "clear",
     family: Annotated[
-        str, typer.Option(help="town_drive, jaywalker or sudden_brake.")
+        str, typer.Option(help="Scenario family, see `roadloop sim families`.")
     ] = "town_drive",
     ticks: Annotated[int, typer.Option(help="How many frames at 10 Hz.")] = 300,
     record: Annotated[Path | None, typer.Option(help="Write the drive as a route file.")] = None,
@@ -138,20 +144,52 @@ def render(
 
 @app.command()
 def families(
+    sheet: Annotated[
+        Path | None, typer.Option(help="Also draw a tile per family, its event seen from the car.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="A family for the sheet; may be repeated.")
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
-    """List the scenario families, their share of all drives and their parameters."""
+    """List the scenario families: share of all drives, light, weather, what happens.
+
+    Common families are the everyday log, rare ones the long tail; two of those are kept for test
+    towns. Drive one with `roadloop sim drive --family NAME`.
+    """
     from dataclasses import asdict
 
-    from sim.scenarios import FAMILIES
+    from sim.scenarios import FAMILIES, named
 
-    table = {name: asdict(family) for name, family in FAMILIES.items()}
+    chosen = tuple(only or FAMILIES)
+    for name in chosen:
+        named(name)
+    if sheet is not None:
+        _draw_families(sheet, chosen, quiet=json_)
     if json_:
-        print(json.dumps(table))
+        print(json.dumps({name: asdict(FAMILIES[name]) for name in chosen}))
         return
-    for name, row in table.items():
-        numbers = ", ".join(f"{k} {v}" for k, v in row.items() if k != "about")
-        print(f"{name:14} {row['about']}\n{'':14} {numbers}")
+    print(f"{'family':19} {'share':>7}  {'for':8} {'light':15} {'weather':18} about")
+    for name in chosen:
+        f = FAMILIES[name]
+        use = f"{f.reserved} only" if f.reserved else "rare" if f.rare else "common"
+        light, weather = "/".join(f.lights), "/".join(f.weathers)
+        print(f"{name:19} {f.share_ratio:7.2%}  {use:8.9} {light:15} {weather:18} {f.about}")
+
+
+def _draw_families(path: Path, names: tuple[str, ...], *, quiet: bool) -> None:
+    import cv2
+    from rich.progress import Progress
+
+    from sim.family_sheet import sheet
+    from vehicle.contracts import wire
+
+    with Progress(disable=quiet) as bar:
+        task = bar.add_task("families", total=len(names))
+        picture = sheet(names, lambda done: bar.update(task, completed=done))
+    done, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    wire.require(bool(done), f"{path}: the picture could not be encoded")
+    wire.atomic_write(path, data.tobytes())
 
 
 @app.command()

@@ -5,11 +5,13 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 from sim.episode import Episode
 from sim.render import make_light
+from sim.scenarios import check_split
 from sim.weather import kind_of
 from vehicle.contracts import wire
 from vehicle.contracts.clip import FileEntry
@@ -27,6 +29,9 @@ SHARD_FRAMES = 100
 _FRAMES_PER_EPISODE = 24
 _STEPS_BETWEEN = 6
 
+DEFAULT_FAMILIES: Final = ("town_drive", "jaywalker", "sudden_brake", "town_drive")
+"""One episode after the other is of the next of these."""
+
 
 class BadRequestError(RefusedError, ValueError):
     """A dataset was asked for that cannot be: no frames, no towns, a folder already full."""
@@ -42,6 +47,7 @@ def generate(
     tags: dict[str, str] | None = None,
     progress: Callable[[int], None] | None = None,
     weather: str = "clear",
+    families: tuple[str, ...] = DEFAULT_FAMILIES,
 ) -> DatasetManifest:
     """Write a dataset folder of labelled simulator frames.
 
@@ -57,9 +63,11 @@ def generate(
         seed: two calls with the same arguments write the same bytes.
         progress: called with the number of frames written so far.
         weather: one of sim.weather.WEATHERS, drawn anew between episodes.
+        families: of the episodes, in turn.
     Raises:
         BadRequestError: nothing to do, or `out` already holds a dataset.
-        UnknownLightError, UnknownWeatherError: no such light or weather.
+        UnknownLightError, UnknownWeatherError, UnknownFamilyError: no such light, weather, family.
+        ReservedFamilyError: a family that is kept for tests, and a town that is not.
     """
     towns = list(towns)
     if frames < 1:
@@ -70,12 +78,17 @@ def generate(
         )
     if (out / "dataset.json").exists():
         raise BadRequestError(f"{out} already holds a dataset: name another folder or remove it")
+    if not families:
+        raise BadRequestError("no family was named: give at least one, see `roadloop sim families`")
+    check_split(families, towns)
     make_light(light, np.random.default_rng(0), kind_of(weather).draw(np.random.default_rng(0)))
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        manifest = _write(part, out.name, towns, frames, light, seed, tags or {}, progress, weather)
+        manifest = _write(
+            part, out.name, towns, frames, light, seed, tags or {}, progress, weather, families
+        )
         wire.atomic_write(part / "dataset.json", wire.to_bytes(manifest))
         if out.is_dir():
             out.rmdir()
@@ -95,13 +108,14 @@ def _write(
     tags: dict[str, str],
     progress: Callable[[int], None] | None,
     weather: str,
+    families: tuple[str, ...],
 ) -> DatasetManifest:
     entries: list[FileEntry] = []
     batch: list[Sample] = []
     boxes, done, rig = np.zeros(len(KINDS), int), 0, None
     for index, town in enumerate(towns):
         share = frames * (index + 1) // len(towns) - frames * index // len(towns)
-        for sample, episode in _town_samples(town, share, light, seed, weather):
+        for sample, episode in _town_samples(town, share, light, seed, weather, families):
             rig = episode.rig
             seen = sample.boxes[:, BOX_COLUMNS.index("visible_px")] >= LABEL_MIN_PIXELS
             boxes += np.bincount(sample.boxes[seen, 0].astype(int), minlength=len(KINDS))
@@ -114,6 +128,8 @@ def _write(
                 progress(done)
     assert rig is not None
     skies = {} if weather == "clear" else {"weather": weather}
+    if families != DEFAULT_FAMILIES:
+        skies["families"] = ",".join(families)
     return DatasetManifest(
         name=name,
         snapshot=0,
@@ -129,14 +145,17 @@ def _write(
 
 
 def _town_samples(
-    town: int, count: int, light: str, seed: int, weather: str
+    town: int, count: int, light: str, seed: int, weather: str, families: tuple[str, ...]
 ) -> Iterable[tuple[Sample, Episode]]:
     made = 0
     for visit in range(math.ceil(count / _FRAMES_PER_EPISODE)):
         number = seed * 100_000 + visit
-        families = ("town_drive", "jaywalker", "sudden_brake", "town_drive")
         episode = Episode(
-            town=town, seed=number, light=light, weather=weather, family=families[visit % 4]
+            town=town,
+            seed=number,
+            light=light,
+            weather=weather,
+            family=families[visit % len(families)],
         )
         rng = np.random.default_rng((4, number, town))
         for _ in range(min(_FRAMES_PER_EPISODE, count - made)):

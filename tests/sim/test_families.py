@@ -14,6 +14,7 @@ from sim.actors import TooManyActorsError
 from sim.cli import app
 from sim.episode import Episode
 from sim.family_sheet import sheet
+from sim.generate import generate
 from sim.plays import PLAYS
 from sim.scenarios import (
     BASE_FAMILIES,
@@ -250,6 +251,18 @@ def test_reserved_families_are_for_test_towns_only() -> None:
         check_split(["debris", "trailer_adrift"], [100, 3])
     with pytest.raises(ReservedFamilyError, match="herd_on_road"):
         scenario_of("herd_on_road", town=17, seed=0)
+
+
+def test_no_training_frames_are_made_of_reserved_families(tmp_path: Path) -> None:
+    with pytest.raises(ReservedFamilyError, match="trailer_adrift"):
+        generate(tmp_path / "set", towns=[0], frames=1, families=("trailer_adrift",))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_frames_of_a_rare_family_hold_its_kinds(tmp_path: Path) -> None:
+    manifest = generate(tmp_path / "set", towns=[100], frames=12, families=("herd_on_road",))
+    assert manifest.boxes["animal"] > 0
+    assert manifest.tags["families"] == "herd_on_road"
 
 
 @pytest.mark.parametrize(

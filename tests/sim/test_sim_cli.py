@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from sim.cli import app
 from sim.episode import Episode
 from sim.generate import BadRequestError
+from sim.scenarios import FAMILIES
 from vehicle import bundles
 from vehicle.contracts.frame import Rig
 from vehicle.route import RouteReader
@@ -37,7 +38,8 @@ def test_render_writes_a_picture(tmp_path: Path) -> None:
 
 def test_families_are_listed() -> None:
     table = json.loads(CliRunner().invoke(app, ["families", "--json"]).output)
-    assert set(table) == {"town_drive", "jaywalker", "sudden_brake"}
+    assert set(table) == set(FAMILIES)
+    assert "cut_in" in CliRunner().invoke(app, ["families"]).output
 
 
 def test_drive_closes_the_loop_and_records_it(tmp_path: Path) -> None:
