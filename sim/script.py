@@ -108,12 +108,12 @@ class Script:
     def step(self, actors: Actors, index: int, body: np.ndarray, dt_s: float) -> None:
         """Move the cast on by `dt_s`; players whose script is over join, stay or leave."""
         ego = EgoView(index=index, body=body)
-        rows = {int(actor): i for i, actor in enumerate(actors.table["actor_id"])}
         left = []
         for player in self.players:
-            row = rows.get(player.actor_id)
-            if row is None:
+            found = np.flatnonzero(actors.table["actor_id"] == player.actor_id)
+            if not len(found):
                 continue
+            row = int(found[0])  # looked up anew: a player that left has moved the rows
             step(player, actors.table, row, ego, dt_s)
             if not _over(player, body) or not _leave(player, actors, row):
                 left.append(player)
