@@ -25,21 +25,25 @@ _BACKSCATTER_M = 6.0
 def light_up(lens, camera, ego, lamps, origin, light, colour, depth, glow):  # type: ignore[no-untyped-def]
     """Light dusk and night: what `sim.shade.finish` does, but before the weather."""
     h, w = depth.shape
-    fx, fy, cx, cy = lens[0], lens[1], lens[2], lens[3]
+    fy, cx, cy, per_px = lens[1], lens[2], lens[3], 1.0 / lens[0]
     c, s, m = math.cos(ego[2]), math.sin(ego[2]), camera
     lh, lw = lamps.shape
     for y in range(h):
+        ry = (y - cy) / fy
+        ax, ay = m[0, 1] * ry + m[0, 2], m[1, 1] * ry + m[1, 2]
+        az = m[2, 1] * ry + m[2, 2]
         for x in range(w):
             if glow[y, x] == 1:
                 if colour[y, x, 0] > 235.0:  # a lamp is brighter than white: it blooms
-                    for k in range(3):
-                        colour[y, x, k] *= _LAMP
+                    white = colour[y, x, 1] > 150.0  # a red one blooms red
+                    colour[y, x, 0] *= _LAMP
+                    colour[y, x, 1] *= _LAMP if white else np.float32(1.5)
+                    colour[y, x, 2] *= _LAMP if white else np.float32(1.5)
                 continue
             z = depth[y, x]
-            ux, uy = (x - cx) / fx * z, (y - cy) / fy * z
-            ex = m[0, 0] * ux + m[0, 1] * uy + m[0, 2] * z + m[0, 3]
-            ey = m[1, 0] * ux + m[1, 1] * uy + m[1, 2] * z + m[1, 3]
-            ez = m[2, 0] * ux + m[2, 1] * uy + m[2, 2] * z + m[2, 3]
+            rx = (x - cx) * per_px
+            ex, ey = (m[0, 0] * rx + ax) * z + m[0, 3], (m[1, 0] * rx + ay) * z + m[1, 3]
+            ez = (m[2, 0] * rx + az) * z + m[2, 3]
             beam = headlight(ex, ey, ez) * light[7] + 0.07 * glow[y, x]
             lx = int(c * ex - s * ey + ego[0] - origin[0])
             ly = int(s * ex + c * ey + ego[1] - origin[1])
@@ -70,14 +74,14 @@ def reflect(lens, camera, sky, colour, depth, who, glow, mirrored):  # type: ign
     ground shows the sky. What lies outside the picture is not mirrored.
     """
     h, w = depth.shape
-    fx, fy, cx, cy = lens[0], lens[1], lens[2], lens[3]
+    fx, fy, cx, cy, per_px = lens[0], lens[1], lens[2], lens[3], 1.0 / lens[0]
     ux, uy, uz, high = camera[2, 0], camera[2, 1], camera[2, 2], camera[2, 3]
     nearest = np.full((h, w), np.float32(1e9))
     for y in range(h):
         ry = (y - cy) / fy
         for x in range(w):
             z = depth[y, x]
-            rx = (x - cx) / fx
+            rx = (x - cx) * per_px
             if who[y, x] == 0:
                 if z < 1e8 and nearest[y, x] > 1e8:
                     f = -(ux * rx + uy * ry + uz) / math.sqrt(rx * rx + ry * ry + 1.0)
@@ -101,16 +105,14 @@ def reflect(lens, camera, sky, colour, depth, who, glow, mirrored):  # type: ign
 
 @njit(cache=True)
 def _smear(mirrored, depth, who):  # type: ignore[no-untyped-def]
-    """Draw reflections out down and up, as a rough wet surface does."""
+    """Draw reflections out towards the eye, as a rough wet surface does."""
     h, w = depth.shape
-    for turn in range(2):
-        for i in range(1, h):
-            y = i if turn == 0 else h - 1 - i
-            back = y - 1 if turn == 0 else y + 1
-            for x in range(w):
-                if who[y, x] == 0 and who[back, x] == 0 and depth[back, x] < 1e8:
-                    for k in range(3):
-                        mirrored[y, x, k] += (mirrored[back, x, k] - mirrored[y, x, k]) * 0.55
+    share = np.float32(0.6)
+    for y in range(1, h):
+        for x in range(w):
+            if who[y, x] == 0 and who[y - 1, x] == 0 and depth[y - 1, x] < 1e8:
+                for k in range(3):
+                    mirrored[y, x, k] += (mirrored[y - 1, x, k] - mirrored[y, x, k]) * share
 
 
 @njit(cache=True, nogil=True)
@@ -138,7 +140,7 @@ def wet_ground(
             wet = road if inside and classes[row, col] & BEV_DRIVABLE else beside
             away = math.sqrt(gx * gx + gy * gy) + 0.1
             puddle = 0.3
-            if away < 40.0 and wet == road:
+            if away < 25.0 and wet == road:
                 puddle = min(max(patches(wx * 0.4, wy * 0.4) * 5.0 - 2.7, 0.0), 1.0)
             steep = 1.0 - eye_m / math.sqrt(away * away + eye_m * eye_m)
             fresnel = 0.03 + 0.97 * steep**5
@@ -209,7 +211,7 @@ def thicken(lens, camera, rot, rays, light, sky, weather, colour, depth, who):  
         rot: camera_from_town, rotation only.
     """
     h, w = depth.shape
-    fx, fy, cx, cy = lens[0], lens[1], lens[2], lens[3]
+    fy, cx, cy, per_px = lens[1], lens[2], lens[3], 1.0 / lens[0]
     thick = weather.extinction_1pm
     night, dusk = light[5] > 0.5, light[12] > 0.5
     sun, flat = np.empty(3), np.empty(3)
@@ -226,8 +228,10 @@ def thicken(lens, camera, rot, rays, light, sky, weather, colour, depth, who):  
     green, blue = (0.66, 0.36) if dusk else (0.93, 0.78)
     for y in range(h):
         ry = (y - cy) / fy
+        ax, ay = m[0, 1] * ry + m[0, 2], m[1, 1] * ry + m[1, 2]
+        az = m[2, 1] * ry + m[2, 2]
         for x in range(w):
-            rx, z = (x - cx) / fx, depth[y, x]
+            rx, z = (x - cx) * per_px, depth[y, x]
             norm = math.sqrt(1.0 + rx * rx + ry * ry)
             beyond = not z < 1e8
             path = min(_FOG_DEPTH_M / max(rays[y, x, 0], 0.01), 4e3) if beyond else z * norm
@@ -235,13 +239,12 @@ def thicken(lens, camera, rot, rays, light, sky, weather, colour, depth, who):  
             if not (beyond or night):
                 through *= light[9] / (z * z + light[9])
             back = 0.0
-            ahead = (m[0, 0] * rx + m[0, 1] * ry + m[0, 2]) / norm
-            if backscatter > 0.0 and ahead > 0.05:  # the own headlights, thrown back by drops
-                side = (m[1, 0] * rx + m[1, 1] * ry + m[1, 2]) / norm
-                up = (m[2, 0] * rx + m[2, 1] * ry + m[2, 2]) / norm
-                s = min(_BACKSCATTER_M, path)
+            if backscatter > 0.0 and m[0, 0] * rx + ax > 0.0:  # the own lights, thrown back
+                s = min(_BACKSCATTER_M, path) / norm
                 back = backscatter * headlight(
-                    m[0, 3] + ahead * s, m[1, 3] + side * s, m[2, 3] + up * s
+                    m[0, 3] + (m[0, 0] * rx + ax) * s,
+                    m[1, 3] + (m[1, 0] * rx + ay) * s,
+                    m[2, 3] + (m[2, 0] * rx + az) * s,
                 )
             flare = 0.0
             if glare > 0.0:

@@ -189,11 +189,7 @@ def render(
         rgb uint8 [H, W, 3], depth float32 [H, W] (metres along camera z, inf for sky), ids int32
         [H, W] (actor_id, 0 for ground and sky, -1 for static things).
     """
-    c, s = math.cos(ego[2]), math.sin(ego[2])
-    town_from_ego = np.array(
-        [[c, -s, 0.0, ego[0]], [s, c, 0.0, ego[1]], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
-    )
-    town_from_camera = town_from_ego @ view.ego_from_camera
+    town_from_camera = _town_from_ego(ego) @ view.ego_from_camera
     camera_from_town = inverse(town_from_camera)
     rot, move = np.ascontiguousarray(camera_from_town[:3, :3]), camera_from_town[:3, 3].copy()
     eye = town_from_camera[:3, 3].copy()
@@ -230,6 +226,13 @@ def render(
     else:
         _weather(view, ground, where, light, rot, depth, ids, seed, lens_seed, tick, speed_mps, out)
     return out, depth, ids
+
+
+def _town_from_ego(ego: np.ndarray) -> np.ndarray:
+    c, s = math.cos(ego[2]), math.sin(ego[2])
+    return np.array(
+        [[c, -s, 0.0, ego[0]], [s, c, 0.0, ego[1]], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
+    )
 
 
 def _weather(

@@ -26,8 +26,8 @@ def headlight(x, y, z):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def sky_colour(elevation, azimuth, sky, out):  # type: ignore[no-untyped-def]
-    """Set `out` [3] to the sky, or to the ridge at the horizon, in a direction of the town.
+def sky_colour(elevation, azimuth, sky):  # type: ignore[no-untyped-def]
+    """Return RGB of the sky, or of the ridge at the horizon, in a direction of the town.
 
     Args:
         sky: zenith RGB, horizon RGB, ridge height and phase, azimuth of the sun, afterglow 0..1.
@@ -36,21 +36,19 @@ def sky_colour(elevation, azimuth, sky, out):  # type: ignore[no-untyped-def]
         1.0 + math.sin(3.0 * azimuth + sky[7]) + 0.5 * math.sin(11.0 * azimuth + 2.0 * sky[7])
     )  # fmt: skip
     if elevation < max(ridge, 0.004):
-        for k in range(3):
-            out[k] = sky[3 + k] * 0.55
-        if sky[9] > 0.0:  # against the afterglow the ridge is a silhouette
-            for k in range(3):
-                out[k] *= 0.5
-        return
+        dim = 0.55 if sky[9] <= 0.0 else 0.275  # against the afterglow it is a silhouette
+        return sky[3] * dim, sky[4] * dim, sky[5] * dim
     f = math.sqrt(min(elevation, 1.0))
-    for k in range(3):
-        out[k] = sky[3 + k] + (sky[k] - sky[3 + k]) * f
+    r = sky[3] + (sky[0] - sky[3]) * f
+    g = sky[4] + (sky[1] - sky[4]) * f
+    b = sky[5] + (sky[2] - sky[5]) * f
     if sky[9] > 0.0:
         near = 0.5 + 0.5 * math.cos(azimuth - sky[8])
         warm = sky[9] * near * near * (1.0 - f) ** 2
-        out[0] += (255.0 - out[0]) * warm
-        out[1] += (168.0 - out[1]) * warm * 0.8
-        out[2] += (92.0 - out[2]) * warm * 0.6
+        r += (255.0 - r) * warm
+        g += (168.0 - g) * warm * 0.8
+        b += (92.0 - b) * warm * 0.6
+    return r, g, b
 
 
 @njit(cache=True, nogil=True)
@@ -91,7 +89,8 @@ def fill_rest(
                 continue
             z = rays[y, x, 2]
             if z <= 0.0:
-                sky_colour(rays[y, x, 0], rays[y, x, 1] + ego[2], sky, colour[y, x])
+                r, g, b = sky_colour(rays[y, x, 0], rays[y, x, 1] + ego[2], sky)
+                colour[y, x, 0], colour[y, x, 1], colour[y, x, 2] = r, g, b
                 glow[y, x] = 1
                 depth[y, x] = np.inf
                 continue

@@ -239,3 +239,8 @@ def test_all_weathers_make_one_sheet(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, call)
     assert result.exit_code == 0, result.output
     assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_page_about_weather_names_them_all() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "weather.md").read_text()
+    assert [name for name in (*WEATHERS, *LIGHTS) if f"`{name}`" not in page] == []
