@@ -86,17 +86,16 @@ def extent(scene: LoggedScene) -> tuple[np.ndarray, np.ndarray]:
     return low, high
 
 
-def make_ground(scene: LoggedScene, junctions: list[np.ndarray], seed: int) -> Ground:
+def make_ground(scene: LoggedScene, junctions: list[np.ndarray]) -> Ground:
     """Return the rasters of a scene; its class raster also marks junctions.
 
     Args:
         junctions: polygons of lanes that cross others.
-        seed: of the grain of the asphalt.
     Raises:
         NoRoadError: nothing is drivable where the ego is.
         TooLargeError: see `extent`.
     """
-    rng = np.random.default_rng((7_002, seed))
+    rng = np.random.default_rng(7_002)
     canvas = _Canvas(*extent(scene))
     road = np.zeros(canvas.shape, np.uint8)
     for area in scene.areas_m:

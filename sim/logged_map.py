@@ -6,7 +6,8 @@ centres cross another lane's at an angle.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -37,6 +38,7 @@ class LoggedMap:
         index: lane points in buckets; the last lane is the route itself where no lane is.
         rank: int64 [L], 2 lanes of the route, 1 lanes beside it in its direction, else 0.
         limits_mps: [L], inf where the map does not say.
+        end: point of the route at which the recorded map ends.
     """
 
     ground: Ground
@@ -44,6 +46,7 @@ class LoggedMap:
     index: LaneIndex
     rank: np.ndarray
     limits_mps: np.ndarray
+    end: int
 
     def drivable(self, points_m: np.ndarray) -> np.ndarray:
         """Return bool [N]: on drivable ground of the map."""
@@ -93,12 +96,18 @@ class LoggedMap:
         return np.where(inside, self.ground.classes[px[:, 1], px[:, 0]], 0)
 
 
-def build_map(scene: LoggedScene, seed: int = 0) -> LoggedMap:
-    """Return the map of a scene with the ego's route planned on it.
+def build_map(scene: LoggedScene) -> LoggedMap:
+    """Return the map of a scene with the ego at the start of its own copy of the route.
 
     Raises:
         NoRoadError, TooLargeError: see sim.logged_ground.
     """
+    built = _built(scene)
+    return replace(built, route=replace(built.route))
+
+
+@lru_cache(maxsize=2)
+def _built(scene: LoggedScene) -> LoggedMap:
     low, high = extent(scene)
     lanes = [
         lane
@@ -108,7 +117,7 @@ def build_map(scene: LoggedScene, seed: int = 0) -> LoggedMap:
     ]
     lines = [resample(lane.centre_m, 1.0) for lane in lanes]
     crossing = junction_lanes(lanes, lines)
-    ground = make_ground(scene, [lanes[i].outline_m for i in np.flatnonzero(crossing)], seed)
+    ground = make_ground(scene, [lanes[i].outline_m for i in np.flatnonzero(crossing)])
     route = plan_route(scene)
     rank = _rank(lines, route.path)
     path = route.path
@@ -120,9 +129,12 @@ def build_map(scene: LoggedScene, seed: int = 0) -> LoggedMap:
     if (~known).any():
         rank = np.append(rank, 2)
     limits = [lane.speed_mps or math.inf for lane in lanes] + [math.inf] * bool((~known).any())
-    return LoggedMap(
-        ground=ground, route=route, index=index, rank=rank, limits_mps=np.array(limits)
+    built = LoggedMap(
+        ground=ground, route=route, index=index, rank=rank, limits_mps=np.array(limits), end=0
     )
+    off = ~built.drivable(path[:, :2])
+    off[: route.sure] = False
+    return replace(built, end=int(np.argmax(off)) if off.any() else len(path))
 
 
 def _index(lanes: list[Lane], lines: list[np.ndarray], extra: list[np.ndarray]) -> LaneIndex:

@@ -27,9 +27,13 @@ from sim.logged_scene import (
     points,
 )
 from sim.logged_tables import read_json
+from vehicle.contracts import wire
+from vehicle.contracts.scenario import Scenario
 from vehicle.importers.motion import Mounting, motion_from_poses
 
 SCHEMA: Final = "motion/1"
+FAMILY: Final = "logged"
+"""Family of a Scenario whose world is the file it stands in, not a town."""
 
 
 def read_motion(path: Path) -> LoggedScene:
@@ -75,6 +79,7 @@ def read_motion(path: Path) -> LoggedScene:
             for c in _list(ground, "crossings", where)
         ),
         goal=_goal(data.get("goal"), origin, where),
+        scenario=_scenario(data.get("scenario"), where),
         origin_m=(float(origin[0]), float(origin[1])),
         **_tracks(_list(data, "tracks", where), steps, origin, where),
     )  # fmt: skip
@@ -187,6 +192,18 @@ def _lane(row: dict[str, Any], origin: np.ndarray, where: str) -> Lane:
         beside=tuple(str(s) for s in row.get("beside") or ()),
         junction=None if junction is None else bool(junction),
     )
+
+
+def _scenario(data: Any, where: str) -> Scenario | None:
+    if data is None:
+        return None
+    try:
+        scenario = wire.from_plain(Scenario, data)
+    except wire.ContractError as error:
+        raise SceneDamagedError(f"{where}.scenario: {error}") from error
+    if scenario.family != FAMILY:
+        raise SceneDamagedError(f"{where}.scenario.family is {scenario.family!r}, not {FAMILY!r}")
+    return scenario
 
 
 def _goal(data: Any, origin: np.ndarray, where: str) -> Goal | None:

@@ -1,8 +1,9 @@
 """nuScenes scene tables (tracks.parquet, map.parquet, meta.json) as a recorded scene.
 
 The track "ego" is the recording car, its origin under the rear axle. The closed rings among the
-map's boundaries are the outline of the drivable ground and its holes; lanes come as centrelines
-without links, which are found where one ends and another begins.
+map's boundaries are the outline of the drivable ground and its holes (a map without them has its
+lanes as ground); lanes come as centrelines without links, which are found where one ends and
+another begins.
 
 Source: Caesar et al., nuScenes (2020); tables in the shape of ScenarioNet (2023).
 """
@@ -119,7 +120,8 @@ def _map(
                 Paint(points_m=line, yellow="YELLOW" in str(kind), dashed="BROKEN" in str(kind))
             )
     lanes = link(lines)
-    return lanes, ((tuple(rings),) if rings else ()), tuple(paint)
+    areas = (tuple(rings),) if rings else tuple((lane.outline_m,) for lane in lanes)
+    return lanes, areas, tuple(paint)
 
 
 def link(lines: list[tuple[str, np.ndarray]]) -> tuple[Lane, ...]:

@@ -15,7 +15,7 @@ from sim.lanes import arc_length
 from sim.logged_scene import LoggedScene
 from sim.shapes import CAR_SHAPES
 from sim.templates import SHAPES
-from sim.traffic import gap_on_path, idm_accel
+from sim.traffic import extent, gap_on_path, idm_accel
 from vehicle.contracts.scene import KINDS
 
 _PAINT: Final = np.array(
@@ -242,7 +242,7 @@ def _react(
             )
         gap, closing = _leader(path, n, car, v, table, ego, late)
         if appears or waits:
-            if gap < 0.5:  # somebody stands where it was first seen: it is not there yet
+            if _covers(path[0], car, ego):  # the ego stands where it was first seen: not yet
                 late[i] = True
                 state[i, 0], state[i, 1], state[i, 2] = -1.0, v_next[i], 0.0
                 continue
@@ -262,6 +262,16 @@ def _react(
         ds = min(ds, max(s_next[i] - s, 0.0))
         state[i, 0], state[i, 1], state[i, 2] = s + ds, min(new_v, ds / dt + 0.5), by_idm
         late[i] = s_next[i] - state[i, 0] > _LATE_M or after > ends[i]
+
+
+@njit(cache=True)
+def _covers(pose, car, ego):  # type: ignore[no-untyped-def]
+    """Return whether the ego's body is within half a metre of a car at a pose."""
+    c, s = np.cos(pose[2]), np.sin(pose[2])
+    dx, dy = ego[0] - pose[0], ego[1] - pose[1]
+    half_l, half_w = extent(ego[2] - pose[2], ego[4], ego[5])
+    along, across = abs(c * dx + s * dy), abs(c * dy - s * dx)
+    return along < half_l + car.length_m / 2.0 + 0.5 and across < half_w + car.width_m / 2.0 + 0.5
 
 
 @njit(cache=True)

@@ -19,6 +19,7 @@ _BEYOND_M: Final = 150.0
 _LEAST_LIMIT_MPS: Final = 8.3
 _MARGIN: Final = 1.1
 _BESIDE_COST_M: Final = 30.0
+_OFF_COST: Final = 10.0
 _BLEND_M: Final = 45.0
 _SNAP_M: Final = 3.0
 
@@ -31,6 +32,7 @@ class RoutePath:
         path: float64 [P, 3] x, y, yaw; it begins behind the start and goes on past the end.
         limit_mps: [P]. width_m: [P].
         source: "log" where a recorded driver went, "map" over lanes.
+        sure: points up to here are recorded or planned; what follows only goes on from there.
         index: the point beside the rear axle.
     """
 
@@ -38,6 +40,7 @@ class RoutePath:
     limit_mps: np.ndarray
     width_m: np.ndarray
     source: str
+    sure: int
     index: int = field(default=0)
 
     def follow(self, motion: Motion) -> None:
@@ -72,6 +75,7 @@ def plan_route(scene: LoggedScene) -> RoutePath:
     else:
         line, source = _to_goal(scene, lanes), "map"
     yaw = float(headings(line)[-1]) if len(line) > 1 else float(scene.start[2])
+    sure = BEHIND_M + int(arc_length(line)[-1])
     line = _go_on(line, yaw, lanes)
     back = float(headings(line)[0])
     line = np.concatenate([[line[0] - BEHIND_M * np.array([math.cos(back), math.sin(back)])], line])
@@ -85,7 +89,11 @@ def plan_route(scene: LoggedScene) -> RoutePath:
         if lane is not None:
             limit[i : i + 5], width[i : i + 5] = lane.speed_mps or default, lane.width_m
     route = RoutePath(
-        path=np.column_stack([line, headings(line)]), limit_mps=limit, width_m=width, source=source
+        path=np.column_stack([line, headings(line)]),
+        limit_mps=limit,
+        width_m=width,
+        source=source,
+        sure=sure,
     )
     here = np.hypot(*(line - scene.start[:2]).T)[: BEHIND_M + 40]
     route.index = int(np.argmin(here))
@@ -109,15 +117,21 @@ def _driven(ego: np.ndarray) -> np.ndarray:
 
 def nearest_lane(point: np.ndarray, yaw: float, lanes: dict[str, Lane]) -> Lane | None:
     """Return the lane whose centre passes a point in a direction, None if none is near."""
-    best, found = _SNAP_M, None
-    for lane in lanes.values():
+    near = lanes_at(point, yaw, lanes)
+    return lanes[min(near, key=lambda name: near[name])] if near else None
+
+
+def lanes_at(point: np.ndarray, yaw: float, lanes: dict[str, Lane]) -> dict[str, float]:
+    """Return the lanes whose centre passes near a point in a direction, and how far from it."""
+    found = {}
+    for name, lane in lanes.items():
         c = lane.centre_m
         low, high = c.min(axis=0) - _SNAP_M, c.max(axis=0) + _SNAP_M
         if (point < low).any() or (point > high).any():
             continue
         gap, along = _beside(point, c)
-        if gap < best and abs(math.remainder(along - yaw, 2 * math.pi)) < 0.7:
-            best, found = gap, lane
+        if gap < _SNAP_M and abs(math.remainder(along - yaw, 2 * math.pi)) < 0.7:
+            found[name] = gap
     return found
 
 
@@ -164,12 +178,11 @@ def _bend(last: np.ndarray, lane: Lane) -> float:
 def _to_goal(scene: LoggedScene, lanes: dict[str, Lane]) -> np.ndarray:
     """Return lane centres from the start to the goal, changing lanes where the map allows."""
     start, yaw = scene.start[:2], float(scene.start[2])
-    first = nearest_lane(start, yaw, lanes)
+    first = lanes_at(start, yaw, lanes)
     ahead = start + np.array([math.cos(yaw), math.sin(yaw)])
-    if first is None:
+    if not first:
         return np.array([start, ahead])
-    goals = _goal_lanes(scene, lanes)
-    way = _search(first.name, goals, lanes) if goals else [first.name]
+    way = _search(first, _goal_lanes(scene, lanes), lanes)
     line, at, k = start[None], start, 0
     while k < len(way):
         here = resample(lanes[way[k]].centre_m, 1.0)
@@ -223,12 +236,18 @@ def _goal_lanes(scene: LoggedScene, lanes: dict[str, Lane]) -> set[str]:
     return found
 
 
-def _search(first: str, goals: set[str], lanes: dict[str, Lane]) -> list[str]:
-    """Return the lanes from one to the nearest goal lane, only the first if none is reached.
+def _search(first: dict[str, float], goals: set[str], lanes: dict[str, Lane]) -> list[str]:
+    """Return the lanes from where the ego is to the nearest goal lane, only the one it is on if
+    none is reached.
 
+    Args:
+        first: lanes at the start and how far off their centre it is; junctions have several.
     Source: Dijkstra, "A note on two problems in connexion with graphs" (1959).
     """
-    queue: list[tuple[float, str, tuple[str, ...]]] = [(0.0, first, (first,))]
+    queue: list[tuple[float, str, tuple[str, ...]]] = [
+        (_OFF_COST * gap, name, (name,)) for name, gap in first.items()
+    ]
+    heapq.heapify(queue)
     done: set[str] = set()
     while queue:
         cost, name, way = heapq.heappop(queue)
@@ -245,7 +264,7 @@ def _search(first: str, goals: set[str], lanes: dict[str, Lane]) -> list[str]:
         for beside in lane.beside:
             if beside in lanes and _same_way(lane, lanes[beside]):
                 heapq.heappush(queue, (cost + _BESIDE_COST_M, beside, (*way, beside)))
-    return [first]
+    return [min(first, key=lambda name: first[name])]
 
 
 def _same_way(a: Lane, b: Lane) -> bool:

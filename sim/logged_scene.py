@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from vehicle.contracts.scenario import Scenario
 from vehicle.contracts.scene import KINDS
 from vehicle.contracts.wire import RefusedError
 
@@ -140,6 +141,7 @@ class LoggedScene:
         areas_m: drivable areas, each a tuple of rings (outer and holes, even-odd).
         paint: lines on the road. crossings_m: polygons of crosswalks.
         goal: of a planning problem.
+        scenario: how to run it again, where the file says: light, weather, seed, rate.
         origin_m: what was taken off the dataset's coordinates.
     """
 
@@ -158,6 +160,7 @@ class LoggedScene:
     paint: tuple[Paint, ...] = ()
     crossings_m: tuple[np.ndarray, ...] = ()
     goal: Goal | None = None
+    scenario: Scenario | None = None
     origin_m: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:

@@ -30,6 +30,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
         LAKE,
     ),
     "datalake.cli": ({"datalake", "vehicle.contracts"}, LAKE | COMMAND),
+    "datalake.scenario_verb": ({"datalake", "vehicle.contracts"}, LAKE | COMMAND),
     "fleet": ({"fleet", "vehicle.contracts", "vehicle.engine", "vehicle.bundles"}, FLEET),
     "fleet.cli": ({"fleet", "vehicle.contracts", "vehicle.bundles"}, FLEET | COMMAND),
     "training": (
@@ -48,6 +49,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "sim.contest": ({"sim", "vehicle"}, SIM | {"rich"}),
     "sim.gym": ({"sim", "vehicle"}, SIM | {"gymnasium"}),
     "sim.logged_tables": ({"sim", "vehicle"}, SIM | {"pyarrow"}),  # docs/decisions/0004
+    "sim.logged_verb": ({"sim", "vehicle"}, SIM | COMMAND),
     "sim.loop": (set(PACKAGES), EVERYTHING),
     "sim.stages": (set(PACKAGES), EVERYTHING),
     "sim.report": (set(PACKAGES), EVERYTHING),
