@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
+from sim import speed
 from sim.episode import Episode
 from vehicle import bundles
 from vehicle.bench import engine_bench
@@ -214,28 +215,11 @@ def _memory_mb(folder: Path) -> float:
 
 
 def sim_bench(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
-    """Measure an 8-camera tick of the simulator by day and by night, on one core."""
-    bench, clock = Bench(name="sim"), SystemClock()
-    for light in ("day", "night"):
-        episode, taken = Episode(town=101, seed=7, light=light), []
-        for i in range(frames + 5):
-            start_ns = clock.mono_ns()
-            episode.observe()
-            taken.append((clock.mono_ns() - start_ns) * 1e-6)
-            episode.step(None)
-            progress(i / (frames + 5))
-        bench.rows.append({"row": f"8-camera tick, rig R, {light}", "ms": percentiles(taken[5:])})
-        bench.must.append(
-            Must(
-                figure=f"render tick p50, {light}",
-                value=round(float(np.median(taken[5:])), 2),
-                op="<=",
-                limit=17.8,
-                unit="ms",
-                n=frames,
-                peer="prototype of the research note: 17.8 ms (larger pictures)",
-            )
-        )
+    """Measure the simulator: an 8-camera tick, the whole closed loop, a town, an episode's size."""
+    bench = Bench(name="sim")
+    speed.town_rows(bench)
+    speed.camera_rows(bench, frames, lambda share: progress(0.6 * share))
+    speed.loop_rows(bench, bundle, lambda share: progress(0.6 + 0.4 * share))
     return bench
 
 

@@ -75,7 +75,8 @@ def summarise(runs: Sequence[Mapping[str, Any]]) -> list[MetricResult]:
         runs: with "case", "group", "scores"; a score of None does not apply there.
     """
     out = []
-    for name in sorted({n for run in runs for n in run["scores"]}):
+    names = {n for run in runs for n in run["scores"]}
+    for name in sorted(names, key=lambda n: (_row(n), n)):
         out.append(_metric(name, name, runs))
     for group in sorted({run["group"] for run in runs}):
         inside = [run for run in runs if run["group"] == group]
@@ -107,8 +108,16 @@ LOWER_IS_BETTER: Final = frozenset(
         *("delta_v_mps", "mrm", "hardest_brake_mps2", "at_fault_episodes", "mrm_episodes"),
     }
 )
+_FIRST: Final = ("epdms", "cls", "at_fault_episodes", "mrm_episodes", "goal_reached")
 _COUNTS: Final = frozenset({"contacts", "at_fault", "mrm"})
 _UNITS: Final = {"_mps2": "m/s2", "_mps": "m/s", "_s2": "s2", "_s": "s", "_m": "m"}
+
+
+def _row(name: str) -> int:
+    """Return where a figure stands in a table: totals, their parts, then margins."""
+    if name in _FIRST:
+        return _FIRST.index(name)
+    return len(_FIRST) + (0 if name.startswith("epdms.") else 1 if name.startswith("cls.") else 2)
 
 
 def unit_of(name: str) -> str:

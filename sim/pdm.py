@@ -20,7 +20,7 @@ from vehicle.contracts.plan import Plan, Trajectory
 from vehicle.contracts.scene import TRACK
 from vehicle.controller import Controller, lateral_gains
 from vehicle.paths import resample, speed_profile
-from vehicle.proposals import CF, EP, NC, SCORES, STEP_S, STEPS, TTC
+from vehicle.proposals import CF, EP, LK, NC, SCORES, STEP_S, STEPS, TTC
 
 _SIDES_M: Final = (0.0, 1.0, -1.0)
 _SPEEDS: Final = (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -35,7 +35,8 @@ class Pdm:
 
     Source: Dauner et al., "Parting with Misconceptions about Learning-based Vehicle Motion
         Planning" (2023): 3 lateral offsets x 5 IDM speeds; NC x DAC x DDC x (5 progress + 5 TTC +
-        2 comfort) / 12; emergency brake of 4.05 m/s2 below 5 m/s.
+        2 lane keeping + 2 comfort) / 14, lane keeping as NAVSIM v2 added it; emergency brake of
+        4.05 m/s2 below 5 m/s.
     """
 
     truth = True
@@ -109,8 +110,8 @@ class Pdm:
         allowed = scores[:, NC] * self._map_rules(states, world)
         top = float((scores[:, EP] * (allowed > 0)).max())
         progress = np.ones(len(scores)) if top <= 0.1 else np.minimum(1.0, scores[:, EP] / top)
-        weighed = 5.0 * progress + 5.0 * scores[:, TTC] + 2.0 * scores[:, CF]
-        return allowed * weighed / 12.0
+        weighed = 5.0 * progress + 5.0 * scores[:, TTC] + 2.0 * (scores[:, LK] + scores[:, CF])
+        return allowed * weighed / 14.0
 
     def _map_rules(self, states: np.ndarray, world: World) -> np.ndarray:
         """Return drivable area (0 or 1) times driving direction (0, 0.5 or 1) of each proposal."""

@@ -30,6 +30,7 @@ _LATERAL_MPS2: Final = 2.2
 _MOBIL_EVERY: Final = 10
 _MOBIL_GAIN_MPS2: Final = 0.2
 _MOBIL_SAFE_MPS2: Final = 2.0
+_MOBIL_ASIDE_MPS: Final = 1.0
 
 
 class UnknownSubjectError(RefusedError, ValueError):
@@ -157,34 +158,58 @@ class Idm:
 class IdmMobil(Idm):
     """IDM that changes lane where it gains by it and the map has a lane in the same direction.
 
+    It moves over at 1 m/s, and while it does, follows whoever is ahead on either lane.
+
     Source: Kesting, Treiber, Helbing, "General lane-changing model MOBIL for car-following
-        models" (2007), politeness 0.
+        models" (2007), politeness 0, with a small preference for the lane of the route.
     """
+
+    def __init__(self, config: VehicleConfig | None = None) -> None:
+        super().__init__(config)
+        self._goal_m = 0.0
 
     def _side(
         self, world: World, obs: Observation, path: np.ndarray, tracks: np.ndarray, ego: EgoState
     ) -> float:
-        width = obs.guidance.lane_width_m if obs.guidance else 3.5
         ahead = path[: int(12 + ego.speed_mps * 2.0)]
-        if self._left_m and not self._open(world.road, ego, world, _aside(ahead, self._left_m)):
-            return 0.0
-        if obs.frame.frame_id % _MOBIL_EVERY:
-            return self._left_m
-        limit = _limit(obs)
-        now = self._follow(_aside(path, self._left_m), tracks, ego, limit)
-        best, chosen = now + _MOBIL_GAIN_MPS2, self._left_m
+        if self._goal_m and not self._open(world.road, world, _aside(ahead, self._goal_m)):
+            self._goal_m = 0.0
+        elif obs.frame.frame_id % _MOBIL_EVERY == 0 and abs(self._left_m - self._goal_m) < 0.1:
+            self._goal_m = self._choose(world, obs, path, ahead, tracks, ego)
+        step = _MOBIL_ASIDE_MPS / world.rate_hz
+        return self._left_m + min(max(self._goal_m - self._left_m, -step), step)
+
+    def _choose(
+        self, world: World, obs: Observation, path: np.ndarray, ahead: np.ndarray,
+        tracks: np.ndarray, ego: EgoState,
+    ) -> float:  # fmt: skip
+        width, limit = obs.guidance.lane_width_m if obs.guidance else 3.5, _limit(obs)
+        best, chosen = -math.inf, self._goal_m
         for left in (0.0, width, -width):
+            stays = abs(left - self._goal_m) < 0.1
+            if not stays and abs(left - self._goal_m) > width + 0.1:
+                continue
             side = _aside(path, left)
-            if abs(left - self._left_m) < 0.1 or abs(left - self._left_m) > width + 0.1:
+            if left and not stays and not self._open(world.road, world, _aside(ahead, left)):
                 continue
-            if left and not self._open(world.road, ego, world, _aside(ahead, left)):
+            if not stays and not self._safe(side, tracks, ego):
                 continue
-            gain = self._follow(side, tracks, ego, limit)
-            if gain > best and self._safe(side, tracks, ego):
+            gain = super()._follow(side, tracks, ego, limit)
+            gain += _MOBIL_GAIN_MPS2 * (stays + 0.5 * (left == 0.0))
+            if gain > best:
                 best, chosen = gain, left
         return chosen
 
-    def _open(self, road: RoadMap, ego: EgoState, world: World, path: np.ndarray) -> bool:
+    def _follow(
+        self, path: np.ndarray, tracks: np.ndarray, ego: EgoState, limit_mps: float
+    ) -> float:
+        accel = super()._follow(path, tracks, ego, limit_mps)
+        over = self._goal_m - self._left_m
+        if abs(over) < 0.1:
+            return accel
+        return min(accel, super()._follow(_aside(path, over), tracks, ego, limit_mps))
+
+    def _open(self, road: RoadMap, world: World, path: np.ndarray) -> bool:
         """Return whether the path is drivable and runs with the traffic, outside junctions."""
         body = world.snapshot().ego
         reach = self.config.length_m / 2 - self.config.rear_overhang_m

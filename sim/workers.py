@@ -9,7 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
-from sim.evaluate import Job, run_one
+from sim.jobs import Job, run_one
 from vehicle.contracts import wire
 from vehicle.contracts.wire import RefusedError
 

@@ -5,7 +5,7 @@ import math
 import pytest
 from fakes_world import StraightWorld
 
-from sim.evaluate import driven
+from sim.jobs import driven
 from sim.peers import LogReplay, NoRecordedDriveError, UnknownSubjectError
 from sim.subjects import SUBJECTS, subject_of
 
