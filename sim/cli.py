@@ -193,6 +193,65 @@ def _draw_families(path: Path, names: tuple[str, ...], *, quiet: bool) -> None:
 
 
 @app.command()
+def evaluate(
+    subjects: Annotated[
+        str, typer.Option(help="Who drives, with commas; all: everybody. See sim/subjects.py.")
+    ] = "all",
+    families: Annotated[
+        str, typer.Option(help="all, common, rare, or names with commas; none: no towns.")
+    ] = "common",
+    logged: Annotated[
+        list[Path] | None, typer.Option(help="Recorded scenes: a file, or a folder of them.")
+    ] = None,
+    reactive: Annotated[
+        bool, typer.Option(help="Recorded vehicles give way instead of driving as they did.")
+    ] = False,
+    seeds: Annotated[int, typer.Option(help="Starts of each family, in held-out towns.")] = 4,
+    seconds: Annotated[float, typer.Option(help="Length of an episode, at most.")] = 20.0,
+    light: Annotated[str, typer.Option(help="day, dusk or night; default: the family's.")] = "",
+    weather: Annotated[str, typer.Option(help="Of all towns; default: the family's.")] = "",
+    latency: Annotated[
+        str, typer.Option(help="Charged to each command: measured, none, or milliseconds.")
+    ] = "measured",
+    bundle: Annotated[Path | None, typer.Option(help="Bundle folder; default: the base.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes; one per core is best.")] = 2,
+    worst: Annotated[int, typer.Option(help="Films per subject, of its worst episodes.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option(help="Where results are kept; default: ROADLOOP_HOME/reports.")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the reports as JSON.")] = False,
+) -> None:
+    """Let drivers compete in the same scenarios: every score with its 95 % interval, and films.
+
+    Results are kept one by one: a run that was stopped goes on where it stood.
+    docs/how-to/evaluate.md
+    """
+    from rich.console import Console
+
+    from sim.cases import cases_of
+    from sim.contest import contest
+    from sim.jobs import parse_latency
+    from vehicle.contracts.home import Home
+
+    options = {"light": light, "weather": weather, "reactive": reactive}
+    verdict = contest(
+        subjects,
+        cases_of(families, logged or [], seeds=seeds, seconds=seconds, **options),
+        out or Home.here().reports / "proving-ground",
+        bundle=bundle,
+        latency=parse_latency(latency),
+        workers=workers,
+        worst=worst,
+        console=Console(stderr=json_),
+        quiet=json_,
+    )
+    if json_:
+        print(json.dumps(verdict.plain()))
+    if verdict.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def car(
     name: Annotated[str, typer.Argument(help="Name of the car; its folder is in ROADLOOP_HOME.")],
     town: Annotated[int, typer.Option(help="Town of the first route.")] = 16,
