@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from datalake.scenario_verb import scenario
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -195,6 +197,9 @@ def label(
         f"{report.frames} frames of {report.clips} clips labelled, {report.boxes} boxes to pay; "
         f"{report.already} frames had labels before"
     )
+
+
+app.command()(scenario)
 
 
 @dataset_app.command("create")
