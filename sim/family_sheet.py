@@ -22,10 +22,12 @@ _TILE_PX: Final = (384, 192)
 _COLUMNS: Final = 6
 _CAPTION_PX: Final = 34
 _LOOK_EVERY: Final = 3
-_IN_LANE_M, _BESIDE_RATIO = 2.0, 0.3
+_IN_LANE_M, _BESIDE_RATIO = 1.5, 0.08
+_QUIET_GAP_M: Final = 100.0
 _LIGHT_AHEAD_M: Final = 14.0
 _MANY_RATIO: Final = 0.3
 _CHILD_M: Final = 1.4
+_ENOUGH_RATIO: Final = 0.02
 _PLAIN_KINDS: Final = (KINDS.index("car"), PEDESTRIAN)
 
 
@@ -94,7 +96,8 @@ def _interest(episode: Episode, family: Family, ids: np.ndarray) -> float:
     if family.child_ratio > _MANY_RATIO:
         weight[(kind == PEDESTRIAN) & (table["height_m"] < _CHILD_M)] = 100.0
     weight *= np.where(table["moving"] > 0, 1.0, 0.5)
-    return float((np.minimum(pixels[table["actor_id"]], ids.size * 0.1) * weight).sum())
+    seen = np.minimum(pixels[table["actor_id"]], ids.size * _ENOUGH_RATIO)
+    return float((seen * weight).sum()) * (-1.0 if family.car_gap_m > _QUIET_GAP_M else 1.0)
 
 
 def sheet(

@@ -187,8 +187,8 @@ def _reversing_van(c: Cast) -> None:
 
 
 def _crash_site(c: Cast) -> None:
-    c.star(c.stand("wreck", 2.0, -0.1, 1.0))
-    police = c.stand("police", 9.5, -0.6, -0.25)
+    c.star(c.stand("wreck", 2.0, -0.7, 1.0))
+    police = c.stand("police", 7.5, 1.7, 0.4)
     police["moving"] = SCRIPTED
     c.stand("crate", -1.8, 1.5, 0.8)
     c.stand("adult", 5.5, -2.2, 2.0)

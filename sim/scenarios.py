@@ -169,8 +169,8 @@ _COMMON: Final = {
     "cycle_route": Family(
         about="Many cyclists at the edge of the lane.",
         share_ratio=0.03,
-        cyclist_ratio=0.55,
-        car_gap_m=34.0,
+        cyclist_ratio=0.4,
+        car_gap_m=42.0,
     ),
     "market_day": Family(
         about="People everywhere, crossing where they like.",

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 TRIES: Final = 400
 """Starts that are looked at before a town is called unfit for a family."""
 _CLEAR_M: Final = 2.6
+_LEAST_AHEAD_M: Final = 60
+_VEHICLE_M: Final = 1.75
 _OUT_OF_SIGHT_M: Final = 55.0
 _WHEN_JOINING_S: Final = 1.0
 
@@ -54,6 +56,8 @@ def find_start(
         route = Route(town, lane, rng)
         route.index = int(s)
         route.follow(motion)
+        if len(route.path) - route.index < _LEAST_AHEAD_M:  # the edge of an imported map
+            continue
         if not family.event:
             if not family.wide or has_lane_beside(lanes, lane):
                 return motion, route, None
@@ -152,8 +156,10 @@ def _clear(actors: Actors, route: Route, cast: Cast) -> None:
     loud = t["moving"] == TRAFFIC
     for player in cast.players:
         gone |= _near_path(t, player.path, _CLEAR_M) & loud
-        lane = np.array([player.place(s, player.left_m) for s in np.arange(0.0, 90.0, 2.0)])
-        gone |= _near_path(t, lane, 1.8) & loud
+        row = next(r for r in cast.rows if r["actor_id"] == player.actor_id)
+        if row["length_m"] > _VEHICLE_M:
+            lane = np.array([player.place(s, player.left_m) for s in np.arange(0.0, 90.0, 2.0)])
+            gone |= _near_path(t, lane, 1.8)
     for row in cast.rows:
         reach = float(row["length_m"]) / 2 + 1.0
         along = np.cos(row["yaw_rad"]) * (t["x_m"] - row["x_m"])

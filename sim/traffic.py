@@ -71,6 +71,14 @@ def lane_path(points, yaw, start, length, lane, s, next1, next2, reach, out):  #
 
 
 @njit(cache=True)
+def shift_path(path, n, left):  # type: ignore[no-untyped-def]
+    """Move a path to its left by `left` metres."""
+    for k in range(n):
+        path[k, 0] -= left * math.sin(path[k, 2])
+        path[k, 1] += left * math.cos(path[k, 2])
+
+
+@njit(cache=True)
 def nearest_gap(path, n, length, width, speed, me, actors, ego):  # type: ignore[no-untyped-def]
     """Return the gap and the closing speed to the first obstacle on a path.
 
@@ -216,6 +224,8 @@ def step_cars(
             points, yaw, start, length, car.lane, car.s_m, car.next1, car.next2,
             12.0 + v * 3.5, path,
         )  # fmt: skip
+        if car.keep_m != 0.0:
+            shift_path(path, n, car.keep_m)
         gap, closing = nearest_gap(path, n, car.length_m, car.width_m, v, i, actors, ego)
         wish = speed[car.lane] * car.wish_mps
         left = length[car.lane] - car.s_m

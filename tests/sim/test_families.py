@@ -179,19 +179,24 @@ def test_a_common_family_runs(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", RARE)
-def test_events_happen_in_most_other_places_too(name: str) -> None:
-    good = 0
-    for seed in range(5):
-        episode = Episode.of(scenario_of(name, town=101 + seed, seed=seed), BLIND)
-        for _ in range(150):
-            episode.step(None)
-            assert episode.script is not None
+@pytest.mark.parametrize("town", [103, 110, 121])
+def test_events_begin_in_other_towns_too(town: int) -> None:
+    late = []
+    for name in RARE:
+        try:
+            episode = Episode.of(scenario_of(name, town=town, seed=town), BLIND)
+        except NoPlaceError:
+            late.append(name)
+            continue
+        assert episode.script is not None
+        for _ in range(180):
             if episode.script.acting:
-                good += 1
                 break
+            episode.step(None)
+        else:
+            late.append(name)
         assert np.isfinite(episode.actors.table["x_m"]).all()
-    assert good >= 4
+    assert len(late) <= 1, late
 
 
 def test_shares_sum_to_one_and_the_tail_is_thin() -> None:
