@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from sim.logged_verb import logged
+
 app = typer.Typer(no_args_is_help=True, help="The proving ground: drive, render, generate frames.")
 
 _WEATHER = "clear, rain, fog, glare, wet, dirty_lens, noisy, overexposed or underexposed."
@@ -249,6 +251,9 @@ def evaluate(
         print(json.dumps(verdict.plain()))
     if verdict.failed:
         raise typer.Exit(1)
+
+
+app.command()(logged)
 
 
 @app.command()
