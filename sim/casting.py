@@ -15,6 +15,7 @@ from sim.templates import BODIES
 from sim.world import Town
 from vehicle.contracts.scene import KINDS
 
+_TROUSERS: Final = (46, 50, 70)
 _COLOURS: Final = (
     ((198, 40, 44), (60, 60, 66)),
     ((40, 84, 160), (216, 216, 210)),
@@ -189,6 +190,8 @@ class Cast:
         row["length_m"], row["width_m"], row["height_m"] = size
         pick = int(self.rng.integers(len(_COLOURS)))
         row["colour"][0], row["colour"][1] = _COLOURS[pick]
+        if row["kind"] == PEDESTRIAN:
+            row["colour"][1] = _TROUSERS
         row["colour"][2] = (172, 120, 88)
         row["moving"] = SCRIPTED
         self._next += 1

@@ -88,6 +88,7 @@ def watched(name: str, seconds: float = 15.0) -> list[Look]:
                     lane_m=float(lane),
                 )
             )
+        assert all(np.isfinite(table[n]).all() for n in ("x_m", "y_m", "yaw_rad", "speed_mps"))
     return looks
 
 
