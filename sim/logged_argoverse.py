@@ -26,7 +26,7 @@ from sim.logged_scene import (
     outline,
     points,
 )
-from sim.logged_tables import numbers, read_columns, read_json
+from sim.logged_tables import numbers, read_columns, read_json, stamps
 from vehicle.config import VehicleConfig
 from vehicle.importers.motion import Mounting, motion_from_poses
 
@@ -114,9 +114,9 @@ def _log(folder: Path, where: str) -> tuple[np.ndarray, list[Track]]:
         raise EmptyTrackError(f"{where} has {len(values)} ego poses and no box to go with them")
     if not np.isfinite(values).all():
         raise PoseNotFiniteError(f"{where}: an ego pose is not finite")
-    pose_ns, first = np.unique(pose["timestamp_ns"].astype(np.int64), return_index=True)
+    pose_ns, first = np.unique(stamps(pose, "timestamp_ns", where), return_index=True)
     values = values[first]
-    box_ns = boxes["timestamp_ns"].astype(np.int64)
+    box_ns = stamps(boxes, "timestamp_ns", where)
     at = np.searchsorted(pose_ns, box_ns)
     if (at >= len(pose_ns)).any() or (pose_ns[at] != box_ns).any():
         raise UnknownEgoError(f"{where}: boxes lie at a time for which there is no ego pose")

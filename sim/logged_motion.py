@@ -105,8 +105,8 @@ def _number(data: dict[str, Any], key: str, where: str, otherwise: float | None 
     value = data.get(key, otherwise)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise SceneDamagedError(f"{where}.{key} is {value!r}, expected a number")
-    if not np.isfinite(value):
-        raise PoseNotFiniteError(f"{where}.{key} is {value!r}, expected a finite number")
+    if not -1e15 < value < 1e15:
+        raise PoseNotFiniteError(f"{where}.{key} is out of range, expected a finite number")
     return float(value)
 
 
@@ -188,10 +188,17 @@ def _lane(row: dict[str, Any], origin: np.ndarray, where: str) -> Lane:
         outline_m=outline(offset_line(centre, width / 2), offset_line(centre, -width / 2)),
         width_m=width,
         speed_mps=None if limit is None else _number(row, "speed_limit_mps", where),
-        successors=tuple(str(s) for s in row.get("successors") or ()),
-        beside=tuple(str(s) for s in row.get("beside") or ()),
+        successors=_names(row, "successors", where),
+        beside=_names(row, "beside", where),
         junction=None if junction is None else bool(junction),
     )
+
+
+def _names(row: dict[str, Any], key: str, where: str) -> tuple[str, ...]:
+    value = row.get(key) or []
+    if not isinstance(value, list):
+        raise SceneDamagedError(f"{where}.{key} is {value!r}, expected a list of lane ids")
+    return tuple(str(v) for v in value)
 
 
 def _scenario(data: Any, where: str) -> Scenario | None:
@@ -216,7 +223,9 @@ def _goal(data: Any, origin: np.ndarray, where: str) -> Goal | None:
     for key in ("speed_mps", "yaw_rad"):
         span = data.get(key)
         if span is not None:
-            low, high = (float(v) for v in np.asarray(span, np.float64).reshape(2))
+            if not isinstance(span, list) or len(span) != 2:
+                raise SceneDamagedError(f"{where}.{key} is {span!r}, expected [least, most]")
+            low, high = (_number({key: v}, key, where) for v in span)
             spans[key] = (low, high)
     return Goal(
         regions_m=tuple(

@@ -18,6 +18,9 @@ from vehicle.contracts.wire import RefusedError
 MAX_ACTORS: Final = 2_000
 MAX_STEPS: Final = 12_000
 MAX_LANES: Final = 20_000
+MAX_PLACE_M: Final = 1e6
+MAX_SPEED_MPS: Final = 150.0
+MAX_SIZE_M: Final = 100.0
 MAX_LANE_M: Final = 20_000.0
 MAX_GAP_S: Final = 1.0
 """A track that was lost for at most this long is joined by a straight line."""
@@ -182,13 +185,20 @@ class LoggedScene:
             raise LoggedSceneError(
                 f"{where}: lane {long[0].name!r} is over {MAX_LANE_M:.0f} m long"
             )
-        bad = ~np.isfinite(np.where(self.valid[..., None], self.poses, 0.0)).all(axis=(1, 2))
-        bad |= ~(np.isfinite(self.sizes_m) & (self.sizes_m > 0.0)).all(axis=1)
+        for lane in self.lanes:
+            limit = 1.0 if lane.speed_mps is None else lane.speed_mps
+            if not (0.5 <= lane.width_m <= 50.0 and 0.0 < limit < MAX_SPEED_MPS):
+                raise LoggedSceneError(
+                    f"{where}: lane {lane.name!r} is {lane.width_m} m wide, limit {limit} m/s"
+                )
+        bad = ~_near(np.where(self.valid[..., None], self.poses, 0.0)).all(axis=(1, 2))
+        bad |= ~((self.sizes_m > 0.0) & (self.sizes_m < MAX_SIZE_M)).all(axis=1)
         if bad.any():
             name = self.names[int(np.argmax(bad))]
-            raise PoseNotFiniteError(f"{where}: track {name!r} has a pose or size not finite")
-        if not np.isfinite(self.start).all():
-            raise PoseNotFiniteError(f"{where}: the ego starts at {self.start}")
+            raise PoseNotFiniteError(f"{where}: track {name!r} has a pose or size out of range")
+        rows = self.start[None] if self.ego is None else np.vstack([self.start, self.ego])
+        if not _near(rows).all() or rows[:, 3].max() > MAX_SPEED_MPS:
+            raise PoseNotFiniteError(f"{where}: the ego has a pose or speed out of range")
 
     @property
     def steps(self) -> int:
@@ -199,6 +209,11 @@ class LoggedScene:
     def duration_s(self) -> float:
         """Return the time from the first to the last step."""
         return (self.steps - 1) * self.dt_s
+
+
+def _near(values: np.ndarray) -> np.ndarray:
+    """Return where values are finite and no further off than a scene can be."""
+    return np.isfinite(values) & (np.abs(values) < MAX_PLACE_M)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -299,8 +314,8 @@ def points(values: object, where: str, least: int = 2) -> np.ndarray:
     if line.ndim != 2 or line.shape[1] < 2 or len(line) < least:
         raise SceneDamagedError(f"{where} has shape {line.shape}, expected [{least} or more, 2]")
     line = line[:, :2]
-    if not np.isfinite(line).all():
-        raise PoseNotFiniteError(f"{where} holds points that are not finite")
+    if not (np.abs(line) < 1e9).all():
+        raise PoseNotFiniteError(f"{where} holds points that are not finite or beyond the earth")
     return line
 
 

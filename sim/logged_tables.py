@@ -33,16 +33,17 @@ def read_columns(path: Path, columns: tuple[str, ...]) -> dict[str, np.ndarray]:
         ) from error
     data = pa.BufferReader(read_bytes(path))
     try:
-        if path.suffix == ".feather":
-            table = feather.read_table(data)
-        else:
-            table = parquet.read_table(data)
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise SceneDamagedError(f"{path} does not read as a table: {error}") from error
-    missing = [name for name in columns if name not in table.column_names]
-    if missing:
-        raise SceneDamagedError(f"{path} lacks the columns {', '.join(missing)}")
-    return {name: np.asarray(_plain(table.column(name)), dtype=None) for name in columns}
+        read = feather.read_table if path.suffix == ".feather" else parquet.read_table
+        table = read(data)
+        table.validate(full=True)  # offsets of a damaged file may point anywhere
+        missing = [name for name in columns if name not in table.column_names]
+        if missing:
+            raise SceneDamagedError(f"{path} lacks the columns {', '.join(missing)}")
+        return {name: _plain(table.column(name)) for name in columns}
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, OverflowError) as error:
+        if isinstance(error, SceneDamagedError):
+            raise
+        raise SceneDamagedError(f"{path} does not read as a table: {error!s:.200}") from error
 
 
 def _plain(column: Any) -> np.ndarray:
@@ -59,6 +60,14 @@ def numbers(columns: dict[str, np.ndarray], names: tuple[str, ...], where: str) 
         return np.stack([np.asarray(columns[n], np.float64) for n in names], axis=1)
     except (TypeError, ValueError) as error:
         raise SceneDamagedError(f"{where} does not hold numbers: {error}") from error
+
+
+def stamps(columns: dict[str, np.ndarray], name: str, where: str) -> np.ndarray:
+    """Return a column of whole numbers as int64."""
+    try:
+        return columns[name].astype(np.int64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise SceneDamagedError(f"{where}: {name} is no column of whole numbers") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

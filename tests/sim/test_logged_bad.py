@@ -1,5 +1,6 @@
 """Recorded scenes that must be refused, each by its name."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -274,3 +275,19 @@ def test_empty_scene_can_be_driven() -> None:
     world.step(None)
     assert len(world.snapshot().actors) == 0
     assert world.done
+
+
+@pytest.mark.parametrize("kind", ["nuscenes", "argoverse"])
+def test_flipped_bytes_are_refused_or_harmless(kind: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    folder = fakes_scenes.WRITERS[kind](tmp_path)
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        whole = path.read_bytes()
+        for _ in range(12):
+            spoilt_bytes = bytearray(whole)
+            for at in rng.integers(0, len(whole), 4):
+                spoilt_bytes[at] = rng.integers(256)
+            path.write_bytes(bytes(spoilt_bytes))
+            with contextlib.suppress(RefusedError):
+                read_scene(folder)
+        path.write_bytes(whole)
