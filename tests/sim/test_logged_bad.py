@@ -74,6 +74,10 @@ MOTION = {
     "half a ring": (
         lambda d: d["map"].update(drivable=[{"rings": [[[0, 0], [1, 1]]]}]), SceneDamagedError,
     ),
+    "at the end of the world": (change_track(x_m=[1e8] * N), PoseNotFiniteError),
+    "faster than any car": (
+        lambda d: d["ego"].update(x_m=[1e3 * i for i in range(N)]), PoseNotFiniteError,
+    ),
     "point not finite": (
         lambda d: d["map"]["lanes"][0]["centre_m"].append([float("nan"), 0.0]), PoseNotFiniteError,
     ),
@@ -222,7 +226,8 @@ def test_argoverse_boxes_without_an_ego_pose_are_refused(tmp_path: Path) -> None
 
 def test_scene_that_covers_a_country_is_refused(tmp_path: Path) -> None:
     def far(data: dict[str, Any]) -> None:
-        data["ego"]["x_m"] = np.linspace(0.0, 1e6, N).tolist()
+        data.update(dt_s=1.0)
+        data["ego"]["x_m"] = np.linspace(0.0, 5e3, N).tolist()
 
     scene = read_scene(spoilt(tmp_path / "scene.json", far))
     with pytest.raises(TooLargeError):
@@ -231,7 +236,7 @@ def test_scene_that_covers_a_country_is_refused(tmp_path: Path) -> None:
 
 def test_endless_lane_is_refused(tmp_path: Path) -> None:
     def far(data: dict[str, Any]) -> None:
-        data["map"]["lanes"][0]["centre_m"] = [[0.0, 0.0], [1e9, 0.0]]
+        data["map"]["lanes"][0]["centre_m"] = [[0.0, 0.0], [1e5, 0.0]]
 
     with pytest.raises(LoggedSceneError, match="long"):
         read_scene(spoilt(tmp_path / "scene.json", far))
