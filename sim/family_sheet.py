@@ -27,6 +27,7 @@ _QUIET_GAP_M: Final = 100.0
 _LIGHT_AHEAD_M: Final = 14.0
 _MANY_RATIO: Final = 0.3
 _CHILD_M: Final = 1.4
+_BENDS_M: Final = 30
 _ENOUGH_RATIO: Final = 0.02
 _PLAIN_KINDS: Final = (KINDS.index("car"), PEDESTRIAN)
 
@@ -89,6 +90,9 @@ def _interest(episode: Episode, family: Family, ids: np.ndarray) -> float:
         return float(pixels[episode.script.star_id]) * in_lane
     if family.signals and episode.signals is not None:
         return -abs(episode.route.stop_ahead_m(episode.signals.stop_s_m) - _LIGHT_AHEAD_M)
+    if family.layout == "roundabout":  # where the route bends most: at its entry
+        route = episode.route
+        return float(np.ptp(route.path[route.index : route.index + _BENDS_M, 2]))
     kind, weight = table["kind"], np.ones(len(table))
     weight[~np.isin(kind, _PLAIN_KINDS)] = 3.0
     if family.cyclist_ratio > _MANY_RATIO:

@@ -249,6 +249,8 @@ def test_towns_are_split() -> None:
     kinds = [split_of(t) for t in (0, 15, 16, 19, 20, 99, 100)]
     assert kinds == [*["train"] * 2, *["fleet"] * 2, *["validation"] * 2, "test"]
     assert split_of(100, 500) == "final"
+    assert split_of(1_000_003) == "train"
+    assert scenario_of("roundabouts", town=100, seed=0).town == 1_000_100
 
 
 def test_reserved_families_are_for_test_towns_only() -> None:

@@ -16,7 +16,7 @@ class Scenario:
         town: number of the town.
         seed: of everything else that is drawn.
         light: "day", "dusk" or "night".
-        family: name in sim/scenarios.py.
+        family: name in sim/families.py.
         rate_hz: ticks per second.
         duration_s: how long an episode lasts.
         parameters: numbers that replace the family's own, by name.
