@@ -178,10 +178,15 @@ def _figure(shown: Shown) -> str:
     s = shown.result["scores"]
     facts = f"epdms {s['epdms']:.3f}, cls {s['cls']:.3f}, at fault {s['at_fault']:.0f}"
     bad = [k.split(".", 1)[1] for k, v in s.items() if k.startswith("epdms.") and v == 0.0]
-    words = f"{shown.result['case']}: {facts}" + (f"; zero: {', '.join(bad)}" if bad else "")
+    words = [f"{shown.result['case']}: {facts}"]
+    if bad:
+        words.append(f"zero: {', '.join(bad)}")
+    hits = shown.result["contacts"]
+    words += [f"{c['kind']} at {c['t_s']:.1f} s ({c['type'].replace('_', ' ')})" for c in hits[:3]]
+    start = f"#t={max(hits[0]['t_s'] - 3.0, 0.0):.1f}" if hits else ""
     return (
-        f'<figure><video src="{_e(shown.film)}" controls muted loop preload="metadata"></video>'
-        f"<figcaption>{_e(words)}</figcaption></figure>"
+        f'<figure><video src="{_e(shown.film + start)}" controls muted preload="metadata"></video>'
+        f"<figcaption>{_e('; '.join(words))}</figcaption></figure>"
     )
 
 

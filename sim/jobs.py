@@ -143,8 +143,10 @@ def run_one(job: Job, out: Path) -> dict[str, Any]:
         finally:
             driver.close()
         drive_s = (clock.mono_ns() - ready_ns) * 1e-9
-        scores = score(trace, reference_m(job, out) if trace.expert is None else None)
-        scores |= goal_score(world)
+        found = metrics.score(
+            trace, reference_progress_m=None if trace.expert is not None else reference_m(job, out)
+        )
+        scores = score(found) | goal_score(world)
     except NoRecordedDriveError as error:
         return {**_about(job), "scores": {}, "skipped": str(error)}
     except Exception as error:  # one bad scenario must not end a night of others
@@ -153,6 +155,10 @@ def run_one(job: Job, out: Path) -> dict[str, Any]:
     return {
         **_about(job),
         "scores": scores,
+        "contacts": [
+            {"t_s": round(c.t_s, 3), "kind": c.kind, "type": c.type, "at_fault": c.at_fault}
+            for c in found.contacts
+        ],
         "late_us": late_us,
         "rungs": rungs,
         "seconds": round(seconds, 3),
@@ -201,12 +207,12 @@ def reference_m(job: Job, out: Path) -> float:
     return progress_m
 
 
-def score(trace: Trace, reference_progress_m: float | None) -> dict[str, float | None]:
+def score(found: metrics.EpisodeScore) -> dict[str, float | None]:
     """Return every figure of an episode; None where one does not apply (nobody came near)."""
-    found = metrics.score(trace, reference_progress_m=reference_progress_m).flat()
-    found["at_fault_episodes"] = float(found["at_fault"] > 0)
-    found["mrm_episodes"] = float(found["mrm"] > 0)
-    return {k: float(v) if np.isfinite(v) else None for k, v in found.items()}
+    flat = found.flat()
+    flat["at_fault_episodes"] = float(flat["at_fault"] > 0)
+    flat["mrm_episodes"] = float(flat["mrm"] > 0)
+    return {k: float(v) if np.isfinite(v) else None for k, v in flat.items()}
 
 
 def goal_score(world: World) -> dict[str, float | None]:
