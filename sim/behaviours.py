@@ -16,7 +16,7 @@ from sim.actors import REVERSING
 from sim.traffic import idm_accel, inside, nearest_gap
 
 Cue = Literal["never", "eta", "gap", "time", "ahead"]
-Law = Literal["hold", "pace", "pass", "meet", "swing"]
+Law = Literal["hold", "keep", "pace", "pass", "meet", "swing"]
 FRONT_M: Final = 3.75
 """From the ego's rear axle to its front bumper (vehicle.config: 4.7 m long, 0.95 m overhang)."""
 _STEP_M: Final = 1.5
@@ -32,9 +32,9 @@ class Phase:
         until: cue that ends the phase: "eta" the ego is `value` s or less from the mark, "gap" its
             front is `value` m or less from the player, "time" `value` s have gone by, "ahead" the
             player's tail is `value` m before the ego's front, "never".
-        law: "hold" keeps `speed_mps`; "pace" keeps `speed_mps` metres before the ego's front;
-            "pass" is `speed_mps` faster than the ego;
-            "meet" is at the mark `lead_s` before the ego, at `speed_mps` at most; "swing" turns
+        law: "hold" drives at `speed_mps`; "keep" at the speed it has; "pace" stays `speed_mps`
+            metres before the ego's front; "pass" is `speed_mps` faster than the ego; "meet" is at
+            the mark `lead_s` before the ego, at `speed_mps` at most; "swing" turns
             about the player's tail (a door) at `speed_mps` rad/s up to `left_m` rad.
         accel_mps2: how fast the speed may change.
         left_m: where to beside the path, left positive; None stays where it is.
@@ -137,6 +137,8 @@ def wish_mps(player: Player, phase: Phase, ego: EgoView, length_m: float) -> flo
     if phase.law == "pace":
         gap = lead_m(player, ego, length_m)
         return min(max(float(ego.body[3]) + 0.9 * (phase.speed_mps - gap), 0.0), 20.0)
+    if phase.law == "keep":
+        return player.speed_mps
     if phase.law == "pass":
         return float(ego.body[3]) + phase.speed_mps
     if phase.law == "meet":

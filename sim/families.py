@@ -214,7 +214,7 @@ _RARE: Final = {
     ),
     "red_runner": _rare(
         "Somebody crosses the junction who should have waited.", 0.0015, "red_runner",
-        event_speed_mps=12.0, event_eta_s=1.0, signals=True,
+        event_speed_mps=12.0, event_eta_s=1.2, signals=True,
     ),
     "cyclist_right": _rare(
         "A cyclist from the right does not stop at the junction.", 0.0015, "cyclist_right",

@@ -9,6 +9,9 @@ from sim.actors import REVERSING, SCRIPTED
 from sim.behaviours import Phase
 from sim.casting import Cast, Need
 
+_COMMITTED_S: Final = 2.8
+"""Who crosses decides this long before the ego is there."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
@@ -104,16 +107,14 @@ def _door_opening(c: Cast) -> None:
 
 
 def _crosses(c: Cast, name: str, before_m: float, left_m: float = 0.0) -> None:
+    """Cast somebody who times it to the ego, then goes through with it whatever the ego does."""
     f = c.family
-    c.star(
-        c.cross(
-            name, before_m,
-            Phase(until="eta", value=7.0, blind=True),
-            Phase(law="meet", speed_mps=f.event_speed_mps, lead_s=f.event_eta_s, accel_mps2=4.0,
-                  blind=True),
-            left_m=left_m,
-        )
+    meet = Phase(
+        until="eta", value=_COMMITTED_S, law="meet", speed_mps=f.event_speed_mps,
+        lead_s=f.event_eta_s, accel_mps2=4.0, blind=True,
     )  # fmt: skip
+    wait, go = Phase(until="eta", value=7.0, blind=True), Phase(law="keep", blind=True)
+    c.star(c.cross(name, before_m, wait, meet, go, left_m=left_m))
 
 
 def _red_runner(c: Cast) -> None:
