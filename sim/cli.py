@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from sim.export_verb import export
 from sim.logged_verb import logged
 
 app = typer.Typer(no_args_is_help=True, help="The proving ground: drive, render, generate frames.")
@@ -254,6 +255,7 @@ def evaluate(
 
 
 app.command()(logged)
+app.command()(export)
 
 
 @app.command()

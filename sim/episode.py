@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -14,6 +15,7 @@ from sim.collisions import touched
 from sim.dynamics import Motion, advance
 from sim.lights import RED, YELLOW, Heads, Signals
 from sim.navigation import drive_by_truth
+from sim.opendrive import load_map
 from sim.render import make_light, turn_sun
 from sim.roadmap import TownMap
 from sim.scenarios import family_of
@@ -44,6 +46,7 @@ class Episode:
 
     Args:
         town: number of the town. layout: one of sim.world.LAYOUTS, unless the number says it.
+        map: an OpenDRIVE file to drive in instead; the scenario does not remember it.
         seed: of traffic, route, weather of the light and sensor noise.
         light: one of sim.weather.LIGHTS. weather: one of sim.weather.WEATHERS.
         threads: cameras drawn at a time; the pictures do not depend on it.
@@ -55,9 +58,10 @@ class Episode:
     def __init__(
         self,
         *,
-        town: int,
-        seed: int,
+        town: int = 0,
+        seed: int = 0,
         layout: str = "lattice",
+        map: Path | None = None,
         light: LightName | str = "day",
         weather: str = "clear",
         rate_hz: float = 10.0,
@@ -77,7 +81,7 @@ class Episode:
         )  # fmt: skip
         self.config = config or VehicleConfig()
         self.rig = rig
-        self.town = build_town(town)
+        self.town = build_town(town) if map is None else load_map(map)
         self._family = family_of(self.scenario)
         self._rng = np.random.default_rng((1, seed, town))
         self._dice = np.random.default_rng((2, seed, town))

@@ -306,7 +306,7 @@ def _conflicts(b: GraphBuilder) -> np.ndarray:
         for k, i in enumerate(group):
             for j in group[k + 1 :]:
                 a, c = b.lines[i], b.lines[j]
-                if np.hypot(*(a[0] - c[0])) < 0.5:
+                if np.hypot(*(a[0] - c[0])) < 0.5 or j in b.links[i] or i in b.links[j]:
                     continue
                 gaps = np.hypot(a[:, None, 0] - c[None, :, 0], a[:, None, 1] - c[None, :, 1])
                 out[i, j] = out[j, i] = gaps.min() < 2.6

@@ -33,7 +33,10 @@ class Route:
     def _join(self) -> None:
         while sum(map(len, self._points)) - self.index < _AHEAD_M + 30:
             options = self.town.lanes.successors[self.lanes[-1]]
-            lane = int(self._rng.choice(options[options >= 0]))
+            options = options[options >= 0]
+            if not len(options):  # the edge of an imported map
+                break
+            lane = int(self._rng.choice(options))
             line = self._line(lane)[1:]
             self.lanes.append(lane)
             self._points.append(line)
@@ -47,6 +50,12 @@ class Route:
         d = np.hypot(window[:, 0] - motion.x_m, window[:, 1] - motion.y_m)
         self.index += int(np.argmin(d))
         self._join()
+
+    @property
+    def left_m(self) -> float:
+        """Return the metres of route left; inf while it grows on."""
+        ends = (self.town.lanes.successors[self.lanes[-1]] < 0).all()
+        return float(len(self.path) - 1 - self.index) if ends else math.inf
 
     @property
     def lane(self) -> int:
@@ -79,7 +88,7 @@ class Route:
 
     def guidance(self, motion: Motion) -> Guidance:
         """Return the lane centre ahead, in the ego frame."""
-        start = max(self.index - _BEHIND_M, 0)
+        start = max(min(self.index - _BEHIND_M, len(self.path) - 2), 0)
         line = self.path[start : self.index + _AHEAD_M, :2]
         c, s = math.cos(motion.yaw_rad), math.sin(motion.yaw_rad)
         d = line - [motion.x_m, motion.y_m]
@@ -88,7 +97,7 @@ class Route:
         return Guidance(
             centreline_m=centre,
             speed_limit_mps=float(g.speed_mps[self.lane]),
-            lane_width_m=g.lane_width_m,
+            lane_width_m=g.lane_width_m if g.width_m is None else float(g.width_m[self.lane]),
         )
 
 
@@ -119,7 +128,7 @@ def drive_by_truth(
     gap, closing = nearest_gap(
         ahead, 40, config.length_m, config.width_m, v, -1, table, np.zeros(6)
     )
-    clear = stop_m - (config.length_m - config.rear_overhang_m)
+    clear = min(stop_m, route.left_m) - (config.length_m - config.rear_overhang_m)
     if -1.0 < clear < gap:
         gap, closing = max(clear, 0.05), v
     turns = np.diff(path[i : i + 25, 2])

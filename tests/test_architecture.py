@@ -49,6 +49,9 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "sim.contest": ({"sim", "vehicle"}, SIM | {"rich"}),
     "sim.gym": ({"sim", "vehicle"}, SIM | {"gymnasium"}),
     "sim.logged_tables": ({"sim", "vehicle"}, SIM | {"pyarrow"}),  # docs/decisions/0004
+    "sim.export_verb": ({"sim", "vehicle"}, SIM | COMMAND),
+    "sim.opendrive_export": ({"sim", "vehicle"}, SIM | {"scenariogeneration"}),
+    "sim.openscenario": ({"sim", "vehicle"}, SIM | {"scenariogeneration"}),
     "sim.logged_verb": ({"sim", "vehicle"}, SIM | COMMAND),
     "sim.loop": (set(PACKAGES), EVERYTHING),
     "sim.stages": (set(PACKAGES), EVERYTHING),
