@@ -277,7 +277,7 @@ def _covers(pose, car, ego):  # type: ignore[no-untyped-def]
 @njit(cache=True)
 def _leader(path, n, car, v, table, ego, late):  # type: ignore[no-untyped-def]
     """Return gap and closing speed to who is first in the way: the ego, or somebody else when
-    one of the two is not where the recording had it."""
+    one of the two is not where the recording had it. What never moves was passed when recorded."""
     gap = gap_on_path(
         path, n, car.length_m, car.width_m, ego[0], ego[1], ego[2], ego[4], ego[5]
     )  # fmt: skip
@@ -287,6 +287,8 @@ def _leader(path, n, car, v, table, ego, late):  # type: ignore[no-untyped-def]
     for j in range(len(table)):
         other = table[j]
         if other.actor_id == car.actor_id or not (mine or late[other.actor_id - 1]):
+            continue
+        if other.moving == 0 and abs(other.speed_mps) < 0.1:
             continue
         if abs(other.x_m - path[0, 0]) > reach or abs(other.y_m - path[0, 1]) > reach:
             continue

@@ -1,6 +1,7 @@
 """Recorded scenes as episodes: every format, replay and reaction, guidance, map, goal, labels."""
 
 import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import fakes_scenes
 import numpy as np
 import pytest
 from fakes_scenes import EAST_M, NORTH_M, SPEED_MPS, STEPS, WRITERS
+from typer.testing import CliRunner
 
+from sim.cli import app
 from sim.logged import LoggedEpisode, at_goal, read_scene, scenes_in
 from sim.logged_map import junction_lanes
 from sim.logged_scene import Goal, Lane, LoggedScene
@@ -309,3 +312,20 @@ def test_real_scenes_all_load_and_run(folder: str, data_folder: Path) -> None:
             snapshot = world.snapshot()
             assert np.isfinite(list(snapshot.actors["x_m"])).all()
         assert world.road.drivable(world.body[None, :2])[0], path.name
+
+
+def test_verb_lists_drives_and_refuses(tmp_path: Path) -> None:
+    fakes_scenes.motion(tmp_path / "good.json")
+    fakes_scenes.motion(tmp_path / "without.json", ego=None)
+    listed = CliRunner().invoke(app, ["logged", str(tmp_path), "--json"])
+    assert listed.exit_code == 0, listed.output
+    good, bad = json.loads(listed.stdout)
+    assert (good["actors"], good["ego"], good["seconds"]) == (4, "recorded", 4.0)
+    assert bad["refused"].startswith("UnknownEgoError")
+    words = ["logged", str(tmp_path / "good.json"), "--drive", "--json"]
+    (driven,) = json.loads(CliRunner().invoke(app, words).stdout)
+    assert (driven["collisions"], driven["ticks_off_road"]) == (0, 0)
+    assert driven["distance_m"] > 30.0
+    assert driven["from_recorded_m"] < 8.0
+    both = CliRunner().invoke(app, ["logged", str(tmp_path), "--list", "--drive"])
+    assert both.exit_code == 2
