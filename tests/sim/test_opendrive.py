@@ -263,3 +263,41 @@ def test_a_damaged_file_is_read_or_refused_never_worse(data: st.DataObject) -> N
         good[at] = data.draw(st.integers(32, 126))
     with contextlib.suppress(RefusedError):
         assert isinstance(parse_map(bytes(good)), OdrMap)
+
+
+def test_a_junction_drawn_by_another_library_is_driven_on(tmp_path: Path) -> None:
+    roads = [
+        xodr.create_road(
+            [xodr.Spiral(0.001, 0.015, 60), xodr.Arc(0.015, length=20), xodr.Line(40)],
+            id=i,
+            left_lanes=1 + i % 2,
+            right_lanes=1 + i % 2,
+        )
+        for i in range(4)
+    ]
+    crossing = xodr.CommonJunctionCreator(id=100, name="crossing")
+    for i, made in enumerate(roads):
+        crossing.add_incoming_road_circular_geometry(
+            made, radius=22, angle=i * math.pi / 2, road_connection="predecessor"
+        )
+    for a in range(4):
+        for b in range(a + 1, 4):
+            crossing.add_connection(a, b)
+    odr = xodr.OpenDrive("crossing")
+    for made in roads:
+        odr.add_road(made)
+    odr.add_junction_creator(crossing)
+    odr.adjust_roads_and_lanes()
+    path = tmp_path / "crossing.xodr"
+    path.write_bytes(ElementTree.tostring(odr.get_element()))
+    lanes = load_map(path).lanes
+    assert (lanes.successors[:, 0] >= 0).all()
+    for lane in range(len(lanes.length_m)):
+        for nxt in lanes.successors[lane][lanes.successors[lane] >= 0]:
+            assert np.hypot(*(lanes.line(int(nxt))[0] - lanes.line(lane)[-1])) < 0.3
+    episode = Episode(map=path, seed=2, rig=BLIND, parameters={"signals": 1.0})
+    begin = episode.pose
+    for _ in range(200):
+        episode.step(None)
+    assert np.hypot(*(episode.pose - begin)[:2]) > 20.0
+    assert episode.road.drivable(episode.body[None, :2]).all()
