@@ -48,6 +48,7 @@ _KINDS: Final = {
     "constructionZone": ("debris", 1.0),
     "roadBoundary": ("debris", 1.0),
 }
+_OBSTACLES: Final = ("obstacle", "staticObstacle", "dynamicObstacle")
 _DISC: Final = 24
 
 
@@ -71,7 +72,7 @@ def read_commonroad(path: Path) -> LoggedScene:
     start = np.array([x - origin[0] - reach * np.cos(yaw), y - origin[1] - reach * np.sin(yaw)])
     lanes, paint = _lanelets(root, origin, where)
     goal = _goal(problem, dt, {lane.name: lane for lane in lanes}, origin, where)
-    tracks = [_obstacle(o, dt, where) for o in root if o.tag.lower().endswith("obstacle")]
+    tracks = [_obstacle(o, dt, where) for o in root if o.tag in _OBSTACLES]
     last = max((float(t.t_s[-1]) for t in tracks if len(t.t_s)), default=0.0)
     until = max(last, goal.to_s if goal is not None else 0.0, 2 * dt)
     grid = dt * np.arange(round(until / dt) + 1)
@@ -208,11 +209,17 @@ def _obstacle(node: ET.Element, dt: float, where: str) -> Track:
     rows = np.array(states)
     if (np.diff(rows[:, 0]) == 0).any():
         raise DuplicateTimeError(f"{where} has two states at one time")
+    if not occupancies:  # the shape lies in the obstacle's own frame, perhaps off its middle
+        middle = (ring.min(axis=0) + ring.max(axis=0)) / 2
+        c, s = np.cos(rows[:, 3]), np.sin(rows[:, 3])
+        rows[:, 1] += c * middle[0] - s * middle[1]
+        rows[:, 2] += s * middle[0] + c * middle[1]
+        rows[:, 3] += yaw
     return Track(
         name=name,
         kind=kind,
         t_s=rows[:, 0],
-        poses=rows[:, 1:4] + [0.0, 0.0, 0.0 if len(rows) > 1 else yaw],
+        poses=rows[:, 1:4],
         size_m=(max(float(size[0]), 0.2), max(float(size[1]), 0.2), height),
     )
 

@@ -329,3 +329,23 @@ def test_verb_lists_drives_and_refuses(tmp_path: Path) -> None:
     assert driven["from_recorded_m"] < 8.0
     both = CliRunner().invoke(app, ["logged", str(tmp_path), "--list", "--drive"])
     assert both.exit_code == 2
+
+
+def test_shape_off_the_middle_of_an_obstacle_is_placed_where_it_lies(tmp_path: Path) -> None:
+    path = fakes_scenes.commonroad(tmp_path / "cr.xml", version="2020a")
+    text = path.read_text()
+    corners = "".join(f"<point><x>{x}</x><y>{y}</y></point>" for x, y in ((1, 1), (5, 1), (5, 3)))
+    extra = (
+        '<staticObstacle id="50"><type>car</type><shape><polygon>'
+        f"{corners}</polygon></shape><initialState><position><point><x>{EAST_M + 150}</x>"
+        f"<y>{NORTH_M + 2}</y></point></position><orientation><exact>{np.pi / 2}</exact>"
+        "</orientation><time><exact>0</exact></time></initialState></staticObstacle>"
+        '<environmentObstacle id="51"><type>building</type></environmentObstacle>'
+    )
+    path.write_text(text.replace("<planningProblem", extra + "<planningProblem"))
+    read = read_scene(path)
+    assert len(read.names) == 5
+    row = read.names.index("50")
+    x, y, yaw = read.poses[row, 0] + [*read.origin_m, 0.0]
+    assert (x - EAST_M, y - NORTH_M, yaw) == pytest.approx((148.0, 5.0, np.pi / 2))
+    assert read.sizes_m[row, :2] == pytest.approx((4.0, 2.0))
