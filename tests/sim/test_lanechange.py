@@ -32,11 +32,11 @@ def test_mobil_weighs_what_others_lose_by_politeness() -> None:
     assert mobil(0.0, 0.0, 0.0, 0.0, -1.5, 0.0), "who follows now gains enough"
 
 
-@pytest.mark.parametrize("speed", [3.0, 8.0, 14.0, 20.0])
-@pytest.mark.parametrize("gap", [25.0, 60.0, 120.0])
+@pytest.mark.parametrize(
+    ("speed", "gap"),
+    [(3.0, 5.0), (8.0, 8.0), (8.0, 25.0), (14.0, 25.0), (14.0, 60.0), (20.0, 45.0), (20.0, 120.0)],
+)
 def test_idm_never_hits_a_standing_leader_it_could_stop_for(speed: float, gap: float) -> None:
-    if speed**2 / (2 * 7.0) + 2.0 > gap:
-        pytest.skip("nobody could stop")
     at, v = 0.0, speed
     for _ in range(2000):
         v = max(0.0, v + 0.05 * idm_accel(v, speed, gap - at, v))
