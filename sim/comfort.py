@@ -111,7 +111,7 @@ def comfort(history: History) -> Comfort:
     """
     speed, rate = history.column("speed_mps"), history.column("yaw_rate_radps")
     t = history.t_s
-    grid = t[0] + STEP_S * np.arange(int(math.floor((t[-1] - t[0]) / STEP_S + 1e-6)) + 1)
+    grid = t[0] + STEP_S * np.arange(math.floor((t[-1] - t[0]) / STEP_S + 1e-6) + 1)
     if len(grid) < 2:
         grid = t
     lon = np.interp(grid, t, history.column("accel_mps2"))
@@ -177,7 +177,7 @@ def plans_agree(earlier: Plan, later: Plan, apart_s: float) -> bool:
     a, b = earlier.trajectory.states, later.trajectory.states
     begin = max(float(a[0, 0]) - apart_s, float(b[0, 0]))
     end = min(float(a[-1, 0]) - apart_s, float(b[-1, 0]))
-    steps = int(math.floor((end - begin) / STEP_S + 1e-6)) + 1
+    steps = math.floor((end - begin) / STEP_S + 1e-6) + 1
     if steps < 2:
         return True
     grid = begin + STEP_S * np.arange(steps)
