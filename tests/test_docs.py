@@ -105,3 +105,10 @@ def test_glossary_has_the_words_of_the_house() -> None:
     text = (ROOT / "docs" / "glossary.md").read_text()
     words = "ego actor track tick scene plan route clip lake dataset bundle report release rollout"
     assert [w for w in words.split() if w not in text] == []
+
+
+def test_every_file_of_the_simulator_has_its_place_on_the_map() -> None:
+    page = (ROOT / "docs" / "reference" / "simulator.md").read_text()
+    named = [n for line in page.splitlines() if "|" in line for n in re.findall(r"`(\w+)`", line)]
+    files = [p.stem for p in (ROOT / "sim").glob("*.py") if p.stem != "__init__"]
+    assert sorted(named) == sorted(files)
