@@ -218,6 +218,9 @@ def evaluate(
     ] = "measured",
     bundle: Annotated[Path | None, typer.Option(help="Bundle folder; default: the base.")] = None,
     workers: Annotated[int, typer.Option(help="Processes; one per core is best.")] = 2,
+    over_ray: Annotated[
+        bool, typer.Option("--ray", help="Over the Ray cluster of RAY_ADDRESS, or a local one.")
+    ] = False,
     worst: Annotated[int, typer.Option(help="Films per subject, of its worst episodes.")] = 1,
     out: Annotated[
         Path | None, typer.Option(help="Where results are kept; default: ROADLOOP_HOME/reports.")
@@ -236,6 +239,11 @@ def evaluate(
     from sim.jobs import parse_latency
     from vehicle.contracts.home import Home
 
+    spread = None
+    if over_ray:
+        from sim import cluster
+
+        spread = cluster.over_ray
     options = {"light": light, "weather": weather, "reactive": reactive}
     verdict = contest(
         subjects,
@@ -244,6 +252,7 @@ def evaluate(
         bundle=bundle,
         latency=parse_latency(latency),
         workers=workers,
+        spread=spread,
         worst=worst,
         console=Console(stderr=json_),
         quiet=json_,

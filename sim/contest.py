@@ -12,6 +12,7 @@ from sim.compare import cell
 from sim.evaluate import Told, Verdict, evaluate
 from sim.jobs import Latency
 from sim.subjects import SUBJECTS, subject_of
+from sim.workers import Spread
 from vehicle.contracts.report import EvalReport
 
 
@@ -23,6 +24,7 @@ def contest(
     bundle: Path | None,
     latency: Latency,
     workers: int,
+    spread: Spread | None,
     worst: int,
     console: Console,
     quiet: bool,
@@ -47,6 +49,7 @@ def contest(
             bundle=bundle,
             latency=latency,
             workers=workers,
+            spread=spread,
             worst=worst,
             progress=_told(bar, "drive"),
             filming=_told(bar, "film"),

@@ -1,8 +1,8 @@
 """Subjects x scenarios -> a report each and one table: the proving ground's verdict.
 
 Every subject drives the same starts. One file per subject and scenario is written when it is done;
-a run that was stopped, or lost a worker, goes on with what is missing. Many machines need no more
-than that: give each some of the families and one shared folder, then ask for all in that folder.
+a run that was stopped, or lost a worker, goes on with what is missing. Many machines are spread
+over by sim/cluster.py (Ray).
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from sim import compare, gallery
 from sim.cases import Case, NothingToDriveError
 from sim.jobs import Latency, jobs_of
 from sim.subjects import digest_of, subject_of
-from sim.workers import run_all
+from sim.workers import Spread, run_all
 from vehicle.contracts import wire
 from vehicle.contracts.report import EvalReport
 
@@ -57,6 +57,7 @@ def evaluate(
     bundle: Path | None = None,
     latency: Latency = "measured",
     workers: int = 1,
+    spread: Spread | None = None,
     worst: int = 0,
     progress: Told = lambda done, total, name: None,
     filming: Told = lambda done, total, name: None,
@@ -70,6 +71,7 @@ def evaluate(
         bundle: of the car; None: the shipped base.
         latency: see sim.jobs.Latency.
         workers: processes.
+        spread: drives over other machines instead; see sim.workers.Spread.
         worst: films per subject.
         progress, filming: called with how many are done, of how many, and which.
     Raises:
@@ -79,7 +81,7 @@ def evaluate(
     jobs = jobs_of(subjects, cases, bundle=bundle, latency=latency)
     if not jobs:
         raise NothingToDriveError("no subject can drive any of these scenarios")
-    results = run_all(jobs, out, workers=workers, progress=progress)
+    results = run_all(jobs, out, workers=workers, spread=spread, progress=progress)
     made = reports(subjects, results, cases, bundle=bundle, latency=latency)
     for report in made:
         wire.atomic_write(out / f"report-{report.subject}.json", wire.to_bytes(report))

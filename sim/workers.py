@@ -17,6 +17,13 @@ TRIES: Final = 3
 """A job that may have cost this many workers is given up, by name."""
 
 
+Keep = Callable[[Job, dict[str, Any]], None]
+"""Told of every job and what came of it, once it is done."""
+
+Spread = Callable[[Sequence[Job], Path, Keep], None]
+"""Drives jobs somewhere else than in processes of this machine; sim.cluster.over_ray is one."""
+
+
 class WorkerLostError(RefusedError):
     """A worker process died again and again; the message names what it drove."""
 
@@ -36,12 +43,14 @@ def run_all(
     out: Path,
     *,
     workers: int = 1,
+    spread: Spread | None = None,
     progress: Callable[[int, int, str], None] = lambda done, total, name: None,
 ) -> list[dict[str, Any]]:
     """Drive what is not finished yet and return all results, in the order of `jobs`.
 
     Args:
         workers: processes; 1 drives in this one.
+        spread: drives them instead, whatever `workers` says.
         progress: called with how many are done, of how many, and what has just been.
     Raises:
         WorkerLostError: a worker died `TRIES` times over the same jobs.
@@ -55,7 +64,9 @@ def run_all(
         progress(len(kept), len(jobs), f"{job.subject} {job.case.name}")
 
     progress(len(kept), len(jobs), "")
-    if workers <= 1:
+    if spread is not None:
+        spread(missing, out, keep)
+    elif workers <= 1:
         for job in missing:
             keep(job, run_one(job, out))
     else:
@@ -63,9 +74,7 @@ def run_all(
     return [kept[job.digest] for job in jobs]
 
 
-def _in_parallel(
-    jobs: list[Job], out: Path, workers: int, keep: Callable[[Job, dict[str, Any]], None]
-) -> None:
+def _in_parallel(jobs: list[Job], out: Path, workers: int, keep: Keep) -> None:
     """Drive jobs in processes; a worker that dies costs what it drove, which is tried again."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     lost: dict[str, int] = {}
@@ -91,7 +100,7 @@ def _drain(
     jobs: list[Job],
     out: Path,
     workers: int,
-    keep: Callable[[Job, dict[str, Any]], None],
+    keep: Keep,
 ) -> list[Job]:
     """Return the jobs that are left when a worker dies, those it may have been at first."""
     waiting, going = list(jobs), dict[Future[dict[str, Any]], Job]()

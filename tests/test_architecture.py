@@ -44,6 +44,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "training.cli": ({"training", "vehicle.contracts"}, TRAIN | COMMAND),
     "sim": ({"sim", "vehicle"}, SIM),
     "sim.cli": ({"sim", "vehicle"}, SIM | COMMAND),
+    "sim.cluster": ({"sim", "vehicle"}, SIM | {"ray"}),  # docs/decisions/0006
     "sim.children": ({"sim", "vehicle"}, SIM | {"rich"}),
     "sim.generate": ({"sim", "vehicle"}, SIM | {"rich"}),
     "sim.contest": ({"sim", "vehicle"}, SIM | {"rich"}),
