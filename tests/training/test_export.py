@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -183,3 +184,9 @@ def test_sizes_are_read_off_the_weights(run):
     net = network_of(("car", "pedestrian"), read_arrays(run / "weights.npz"))
     assert isinstance(net, NetR)
     assert wire.to_plain(net.config) == config
+
+
+def test_the_graph_names_no_folder_of_whoever_made_it() -> None:
+    graph = (Path(__file__).parents[2] / "vehicle" / "base" / "model.onnx").read_bytes()
+    assert b".py" not in graph
+    assert b"site-packages" not in graph
