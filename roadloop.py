@@ -1,5 +1,6 @@
 """The one command: mounts each package's verbs; nothing is imported before it is used."""
 
+import errno
 import importlib
 import sys
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import typer
 import typer.main
 from typer.core import TyperCommand, TyperGroup
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 PACKAGES = {
     "vehicle": "What runs in the car: drive, install, send.",
@@ -74,6 +77,13 @@ def main() -> None:
         app()
     except RefusedError as error:
         print(f"refused: {type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        advice = "free some space and run it again; what was finished is kept"
+        print(f"refused: DiskFullError: {error.strerror}{where}; {advice}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("stopped by ctrl-C; what was finished is kept", file=sys.stderr)
