@@ -34,5 +34,8 @@ def test_finished_run_is_kept_aside_and_an_others_run_is_refused(tmp_path: Path)
     with pytest.raises(loop.DemoStateError, match="other options"):
         loop.prepare(home, notes, loop.DemoOptions())
     (notes / "done.json").write_text("{}")
+    home.reports.mkdir()
+    (home.reports / "after-night.json").write_text("of the old run")
     loop.prepare(home, notes, loop.DemoOptions())
+    assert not home.reports.exists()
     assert (home.root / "previous" / "demo" / "done.json").is_file()
