@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, replace
 
 from vehicle.config import VehicleConfig
+from vehicle.contracts.ego import EgoState
 
 STEER_RATE_1PMPS = 0.4
 """Fastest change of path curvature, 1/m per second."""
@@ -21,6 +22,19 @@ class Motion:
     speed_mps: float = 0.0
     accel_mps2: float = 0.0
     curvature_1pm: float = 0.0
+
+    def ego_state(self, mono_ns: int, origin_m: tuple[float, float]) -> EgoState:
+        """Return what the car is told of it, in the local frame that begins at `origin_m`."""
+        return EgoState(
+            mono_ns=mono_ns,
+            x_m=self.x_m - origin_m[0],
+            y_m=self.y_m - origin_m[1],
+            yaw_rad=self.yaw_rad,
+            speed_mps=self.speed_mps,
+            accel_mps2=self.accel_mps2,
+            yaw_rate_radps=self.speed_mps * self.curvature_1pm,
+            curvature_1pm=self.curvature_1pm,
+        )
 
 
 def advance(

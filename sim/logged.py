@@ -28,7 +28,7 @@ from sim.traffic import idm_accel, nearest_gap
 from sim.truth import actor_states, ego_sample, true_scene
 from sim.weather import kind_of
 from vehicle.config import RIG_R, VehicleConfig
-from vehicle.contracts.ego import ControlCommand, EgoState
+from vehicle.contracts.ego import ControlCommand
 from vehicle.contracts.frame import FrameSet, Observation, Rig
 from vehicle.contracts.scenario import Scenario
 
@@ -225,25 +225,14 @@ class LoggedEpisode:
 
     def observe(self, *, truth: bool = False) -> Observation:
         """Return what the car is given now; with `truth`, `.traffic` is the true scene."""
-        m = self.motion
-        ego = EgoState(
-            mono_ns=self.mono_ns,
-            x_m=m.x_m - self._origin[0],
-            y_m=m.y_m - self._origin[1],
-            yaw_rad=m.yaw_rad,
-            speed_mps=m.speed_mps,
-            accel_mps2=m.accel_mps2,
-            yaw_rate_radps=m.speed_mps * m.curvature_1pm,
-            curvature_1pm=m.curvature_1pm,
-        )
         images = self.shot().images if self._rig.cameras else {}
         traffic = None
         if truth:
             traffic = true_scene(self.others.table, self.pose, self.frame_id, self.mono_ns)
         return Observation(
             frame=FrameSet(frame_id=self.frame_id, mono_ns=self.mono_ns, images=images),
-            ego=ego,
-            guidance=self.route.guidance(m),
+            ego=self.motion.ego_state(self.mono_ns, self._origin),
+            guidance=self.route.guidance(self.motion),
             traffic=traffic,
         )
 

@@ -315,11 +315,11 @@ def reports_of(context: Context, bundle: Path, when: str) -> list[EvalReport]:
     out = []
     for light in LIGHTS:
         path = context.home.reports / f"{when}-{light}.json"
-        kept = wire.from_bytes(EvalReport, path.read_bytes()) if path.is_file() else None
-        if kept is None or kept.subject_digest != digest_of(bundle):
+        report = wire.from_bytes(EvalReport, path.read_bytes()) if path.is_file() else None
+        if report is None or report.subject_digest != digest_of(bundle):
             report = evaluate(bundle, context.home.datasets / f"test-{light}")
             wire.atomic_write(path, wire.to_bytes(report))
-        out.append(wire.from_bytes(EvalReport, path.read_bytes()))
+        out.append(report)
     return out
 
 
