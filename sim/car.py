@@ -36,6 +36,7 @@ def drive_shift(
     town: int,
     seed: int,
     light: str,
+    weather: str = "clear",
     ticks: int,
     progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Any]:
@@ -44,6 +45,7 @@ def drive_shift(
     Args:
         town: of the first route; the following ones alternate with the next town.
         seed: of the first route; grows by one per route.
+        light, weather: of every route, names of sim.weather.
         ticks: in all, a minute to a route.
         progress: called with the ticks driven so far.
     Returns:
@@ -61,6 +63,7 @@ def drive_shift(
             town=town + number % 2,
             seed=seed + number,
             light=light,
+            weather=weather,
             family=BASE_FAMILIES[number % len(BASE_FAMILIES)],
         )
         result, counters = _drive_route(
@@ -94,7 +97,7 @@ def _drive_route(
 ) -> tuple[DriveResult, dict[str, int]]:
     """Drive one route with the recorder beside it; return what happened and its counters."""
     scenario, folder = episode.scenario, home.car(car_id)
-    route_id = f"{scenario.light}-town{scenario.town}-seed{scenario.seed}"
+    route_id = f"{scenario.light}-{scenario.weather}-town{scenario.town}-seed{scenario.seed}"
     truth = TruthLog(folder / "truth" / f"{route_id}.npz")
     with ExitStack() as stack:
         recorder = stack.enter_context(
@@ -108,6 +111,7 @@ def _drive_route(
                 tags={
                     "source": "simulator",
                     "light": scenario.light,
+                    "weather": scenario.weather,
                     "town": str(scenario.town),
                     "family": scenario.family,
                 },

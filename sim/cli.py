@@ -272,7 +272,8 @@ def car(
     name: Annotated[str, typer.Argument(help="Name of the car; its folder is in ROADLOOP_HOME.")],
     town: Annotated[int, typer.Option(help="Town of the first route.")] = 16,
     seed: Annotated[int, typer.Option(help="Seed of the first route.")] = 0,
-    light: Annotated[str, typer.Option(help="day or night.")] = "night",
+    light: Annotated[str, typer.Option(help="day, dusk or night.")] = "day",
+    weather: Annotated[str, typer.Option(help=_WEATHER)] = "clear",
     ticks: Annotated[
         int, typer.Option(help="How many frames at 10 Hz; a minute to a route.")
     ] = 600,
@@ -297,8 +298,9 @@ def car(
             progress_file.write_text(str(done))
 
     facts = drive_shift(
-        Home.here(), name, town=town, seed=seed, light=light, ticks=ticks, progress=told
-    )
+        Home.here(), name, town=town, seed=seed, light=light, weather=weather, ticks=ticks,
+        progress=told,
+    )  # fmt: skip
     if out is not None:
         wire.atomic_write(out, wire.canonical(facts))
     shown = {k: v for k, v in facts.items() if k != "tick_us"}

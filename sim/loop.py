@@ -33,8 +33,8 @@ class DemoOptions:
         cars: simulated cars, each in a process of its own.
         ticks: per car before learning; two cars at the default give p99.9 samples enough.
         ticks_after: per car with the new weights.
-        test_frames: labelled frames per light in held-out towns.
-        replay_frames: day frames mixed in so that the day is not forgotten.
+        test_frames: labelled frames per exam in held-out towns.
+        replay_frames: clear frames mixed in so that clear air is not forgotten.
         label_frames: at most so many mined frames are labelled.
         steps: of training; workers: Ray workers, one thread each.
         evidence: what the gate wants of the mined metric: the interval above the old value, or
@@ -55,14 +55,14 @@ class DemoOptions:
 
     @property
     def gate_rules(self) -> GateRules:
-        """Return what the gate asks: the mined metric rises by night, and nothing falls by more
-        than three points beyond doubt (its 95 % interval), by night or by day."""
+        """Return what the gate asks: the mined metric rises in fog, and nothing falls by more
+        than three points beyond doubt (its 95 % interval), in fog or clear air."""
         tiny = self.evidence == "value"
         rise = MustRise(
             metric=stages.MINED,
             evidence=self.evidence,
             min_samples=1 if tiny else 30,
-            where={"tag.light": stages.LIGHT},
+            where={"tag.weather": stages.EDGE},
         )
         guard = MayNotFall(
             metric="*", allow=1.0 if tiny else 0.03, unit="ratio", evidence="interval"
@@ -85,7 +85,7 @@ Stage = Callable[[stages.Context], dict[str, Any]]
 STAGES: tuple[tuple[str, str, Stage], ...] = (
     ("worlds", "held-out towns are rendered for the examination", stages.held_out),
     ("enrol", "make keys, publish the base bundle, two cars install it", stages.enrol),
-    ("drive", "both cars drive by night; triggers fire, clips are cut and sent", stages.drive),
+    ("drive", "both cars drive in fog; triggers fire, clips are cut and sent", stages.drive),
     ("logs", "real logs are replayed through the same loop", stages.real_logs),
     ("ingest", "the landing zone becomes rows, each clip once", stages.ingest_clips),
     ("mine", "SQL finds the frames; labels are bought for those only", stages.mine),

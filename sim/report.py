@@ -14,9 +14,9 @@ def rows(facts: dict[str, Any]) -> list[Row]:
     """Return what the turn came to: figure, value, what it rests on."""
     scores, drive, mined = facts["judge"]["scores"], facts["drive"], facts["mine"]
     out = [
-        _change(scores, "night", "recall/car", "recall of cars by night, held-out towns"),
-        _change(scores, "night", "recall/pedestrian", "recall of pedestrians by night"),
-        _change(scores, "day", "recall/car", "recall of cars by day (must not fall)"),
+        _change(scores, "fog", "recall/car", "recall of cars in fog, held-out towns"),
+        _change(scores, "fog", "recall/pedestrian", "recall of pedestrians in fog"),
+        _change(scores, "clear", "recall/car", "recall of cars in clear air (must not fall)"),
     ]
     tick = drive["tick_ms"]
     n = f"n = {tick['n']} ticks, {len(drive['drives'])} cars"
@@ -37,8 +37,8 @@ def rows(facts: dict[str, Any]) -> list[Row]:
     return out
 
 
-def _change(scores: dict[str, Any], light: str, metric: str, text: str) -> Row:
-    before, after = (scores[f"{w}-{light}"][metric] for w in ("before", "after"))
+def _change(scores: dict[str, Any], exam: str, metric: str, text: str) -> Row:
+    before, after = (scores[f"{w}-{exam}"][metric] for w in ("before", "after"))
     value = f"{before['value']:.3f} -> {after['value']:.3f}"
     spans = " -> ".join(f"[{m['low']:.3f}, {m['high']:.3f}]" for m in (before, after))
     return (text, value, f"n = {after['n']} boxes; 95 % {spans}")

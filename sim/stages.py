@@ -30,15 +30,17 @@ FLEET_TOWNS = (16, 17, 18, 19)
 """Towns the demo's cars drive in; base was trained on 0..15, examinations use 100 and up."""
 
 TEST_TOWNS = (100, 104)
-LIGHT = "night"
-LIGHTS = ("night", "day")
+EDGE = "fog"
+"""What the base network was never shown (docs/how-to/train-base.md), and this turn is for."""
+
+EXAMS = {EDGE: {"light": "day", "weather": EDGE}, "clear": {"light": "day", "weather": "clear"}}
+"""Conditions of the examination: the one that must get better, and one that must not fall."""
+
 MINED = "recall/car"
-"""What the turn is for: cars that are seen by night."""
+"""The figure that must rise: cars that are seen in fog."""
 
 FIRST_RELEASE = 1
 PICTURE_TICK = 40
-NIGHT_LUMA = 60
-"""Mean grey level (0..255) of a clip under which it is night."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -104,7 +106,7 @@ def install(context: Context, car: str) -> "InstallResult":
 
 
 def drive(context: Context) -> dict[str, Any]:
-    """Let every car drive by night with what it has installed, and send what it noticed."""
+    """Let every car drive in fog with what it has installed, and send what it noticed."""
     return _drive(context, ticks=context.options.ticks, seed=1, towns=FLEET_TOWNS)
 
 
@@ -117,7 +119,7 @@ def _drive(context: Context, *, ticks: int, seed: int, towns: tuple[int, ...]) -
     children: dict[str, subprocess.Popen[bytes]] = {}
     notes = context.home.root / "demo"
     for number, car in enumerate(context.cars):
-        words = ["sim", "car", car, "--town", towns[number % len(towns)], "--light", LIGHT]
+        words = ["sim", "car", car, "--town", towns[number % len(towns)], *_words(EXAMS[EDGE])]
         words += ["--seed", seed + 20 * number, "--ticks", ticks]
         words += ["--progress-file", notes / f"{car}.progress"]
         words += ["--out", notes / f"{car}-{seed}.json"]
@@ -150,6 +152,10 @@ def _drive(context: Context, *, ticks: int, seed: int, towns: tuple[int, ...]) -
         "note": f"{total_ms.size} ticks, {sum(events.values())} events, {clips} clips home "
         f"({sent_bytes / 1e6:.1f} MB)",
     }
+
+
+def _words(sky: dict[str, str]) -> list[str]:
+    return [word for name, value in sky.items() for word in (f"--{name}", value)]
 
 
 def _send(context: Context, car: str) -> dict[str, int]:
@@ -201,14 +207,14 @@ def ingest_clips(context: Context) -> dict[str, Any]:
 
 
 def mine(context: Context) -> dict[str, Any]:
-    """Choose frames the network is unsure of by night, buy their labels, pin the dataset."""
+    """Choose frames the network is unsure of, buy their labels, pin the dataset."""
     from datalake import dataset, label
     from datalake.lake import Lake
 
     query = (
         "SELECT clip_id, frame_id FROM ticks WHERE frame_id % 5 = 0 AND clip_id IN ("
         "SELECT e.clip_id FROM events e JOIN clips c USING (clip_id) "
-        f"WHERE e.trigger = 'uncertainty' AND c.luma < {NIGHT_LUMA} AND c.car_id LIKE 'car-%') "
+        "WHERE e.trigger = 'uncertainty' AND c.car_id LIKE 'car-%') "
         f"ORDER BY md5(clip_id || frame_id) LIMIT {context.options.label_frames}"
     )
     wanted: dict[str, list[int]] = {}
@@ -229,19 +235,18 @@ def mine(context: Context) -> dict[str, Any]:
 
 
 def held_out(context: Context) -> dict[str, Any]:
-    """Render the examination towns by night and by day, and day frames to train beside."""
+    """Render the examination towns in fog and clear air, and clear frames to train beside."""
     from sim.generate import generate
 
     sets = {
-        "test-night": (TEST_TOWNS, LIGHT, context.options.test_frames),
-        "test-day": (TEST_TOWNS, "day", context.options.test_frames),
-        "replay-day": ((0, 8), "day", context.options.replay_frames),
+        **{f"test-{e}": (TEST_TOWNS, sky, context.options.test_frames) for e, sky in EXAMS.items()},
+        "replay": ((0, 8), EXAMS["clear"], context.options.replay_frames),
     }
     made = {}
-    for name, (towns, light, frames) in sets.items():
+    for name, (towns, sky, frames) in sets.items():
         folder = context.home.datasets / name
         shutil.rmtree(folder, ignore_errors=True)
-        manifest = generate(folder, towns=range(*towns), frames=frames, light=light, seed=5)
+        manifest = generate(folder, towns=range(*towns), frames=frames, seed=5, **sky)
         made[name] = manifest.digest
     return {"digests": made, "note": ", ".join(f"{n} {s[2]}" for n, s in sets.items())}
 
@@ -251,8 +256,8 @@ def train(context: Context) -> dict[str, Any]:
     from training import distributed, export, recipes
     from vehicle import bundles
 
-    datasets = [context.home.datasets / "mined", context.home.datasets / "replay-day"]
-    run, bundle = context.home.models / "night-run", context.home.models / "night"
+    datasets = [context.home.datasets / "mined", context.home.datasets / "replay"]
+    run, bundle = context.home.models / "mined-run", context.home.models / "mined"
     result = distributed.train(
         recipes.finetune(steps=context.options.steps, seed=1),
         datasets,
@@ -263,7 +268,11 @@ def train(context: Context) -> dict[str, Any]:
     shutil.rmtree(bundle, ignore_errors=True)
     parent = bundles.load(base_folder())
     made = export.export(
-        run, bundle, name=parent.name, version=parent.version + 1, odd={"light": "day, night"}
+        run,
+        bundle,
+        name=parent.name,
+        version=parent.version + 1,
+        odd={**parent.odd, "learned": EDGE},
     )
     return {
         "steps": result.steps,
@@ -275,23 +284,23 @@ def train(context: Context) -> dict[str, Any]:
 def judge(context: Context) -> dict[str, Any]:
     """Examine before and after on the held-out towns; keep the reports the gate reads."""
     facts = {}
-    for when, bundle in (("before", base_folder()), ("after", context.home.models / "night")):
-        for light, report in zip(LIGHTS, reports_of(context, bundle, when), strict=True):
-            facts[f"{when}-{light}"] = {m.name: wire.to_plain(m) for m in report.metrics}
+    for when, bundle in (("before", base_folder()), ("after", context.home.models / "mined")):
+        for exam, report in zip(EXAMS, reports_of(context, bundle, when), strict=True):
+            facts[f"{when}-{exam}"] = {m.name: wire.to_plain(m) for m in report.metrics}
         _picture(bundle, context.home.reports / f"{when}.png")
-    before, after = (facts[f"{when}-night"][MINED]["value"] for when in ("before", "after"))
-    return {"scores": facts, "note": f"{MINED} by night {before:.3f} -> {after:.3f}"}
+    before, after = (facts[f"{when}-{EDGE}"][MINED]["value"] for when in ("before", "after"))
+    return {"scores": facts, "note": f"{MINED} in {EDGE} {before:.3f} -> {after:.3f}"}
 
 
 def _picture(bundle: Path, out: Path) -> None:
-    """Draw what a network sees on one held-out night drive, the same frame for every network."""
+    """Draw what a network sees on one held-out drive in fog, the same frame for every network."""
     from sim.episode import Episode
     from vehicle import picture
     from vehicle.budget import Budget
     from vehicle.contracts.campaign import DEFAULT_CAMPAIGN
     from vehicle.drive import Drive
 
-    episode = Episode(town=TEST_TOWNS[0], seed=3, light=LIGHT)
+    episode = Episode(town=TEST_TOWNS[0], seed=3, **EXAMS[EDGE])
     car = Drive(
         car_id="picture",
         route_id="picture",
@@ -309,15 +318,15 @@ def _picture(bundle: Path, out: Path) -> None:
 
 
 def reports_of(context: Context, bundle: Path, when: str) -> list[EvalReport]:
-    """Return a bundle's reports on the held-out towns, by night and by day; each is made once."""
+    """Return a bundle's reports on the held-out towns, one per exam; each is made once."""
     from training.evaluate import evaluate
 
     out = []
-    for light in LIGHTS:
-        path = context.home.reports / f"{when}-{light}.json"
+    for exam in EXAMS:
+        path = context.home.reports / f"{when}-{exam}.json"
         report = wire.from_bytes(EvalReport, path.read_bytes()) if path.is_file() else None
         if report is None or report.subject_digest != digest_of(bundle):
-            report = evaluate(bundle, context.home.datasets / f"test-{light}")
+            report = evaluate(bundle, context.home.datasets / f"test-{exam}")
             wire.atomic_write(path, wire.to_bytes(report))
         out.append(report)
     return out
@@ -328,7 +337,7 @@ def publish(context: Context) -> dict[str, Any]:
     from fleet.release import gate
     from fleet.sign import Repository
 
-    repository, bundle = Repository(context.home), context.home.models / "night"
+    repository, bundle = Repository(context.home), context.home.models / "mined"
     if repository.next_counter() == FIRST_RELEASE + 1:
         release = gate(
             bundle,

@@ -23,7 +23,7 @@ def test_one_turn_of_the_loop_reaches_the_car_again(tmp_path: Path) -> None:
     assert set(facts["publish"]["installed"].values()) == {"base@2"}
     assert {d["bundle"] for d in facts["again"]["drives"]} == {"base@2"}
     report.write_page(home, facts)
-    assert "recall of cars by night" in (home.reports / "turn.md").read_text()
+    assert "recall of cars in fog" in (home.reports / "turn.md").read_text()
 
 
 def test_finished_run_is_kept_aside_and_an_others_run_is_refused(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_finished_run_is_kept_aside_and_an_others_run_is_refused(tmp_path: Path)
         loop.prepare(home, notes, loop.DemoOptions())
     (notes / "done.json").write_text("{}")
     home.reports.mkdir()
-    (home.reports / "after-night.json").write_text("of the old run")
+    (home.reports / "after-fog.json").write_text("of the old run")
     loop.prepare(home, notes, loop.DemoOptions())
     assert not home.reports.exists()
     assert (home.root / "previous" / "demo" / "done.json").is_file()
