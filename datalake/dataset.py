@@ -4,6 +4,7 @@ The snapshot is pinned in the lake, then the folder appears by one rename, its m
 same snapshot and query give the same bytes, however much the lake has grown since.
 """
 
+import math
 import os
 import re
 import shutil
@@ -198,11 +199,12 @@ class Labels:
         self._boxes: dict[tuple[str, int], list[list[float]]] = {}
         for row in boxes.to_pylist():
             row["kind"] = KINDS.index(row["kind"])
-            box = [float(row[column]) for column in BOX_COLUMNS]
+            cells = (row.get(column) for column in BOX_COLUMNS)  # a lake of before has fewer
+            box = [math.nan if cell is None else float(cell) for cell in cells]
             self._boxes.setdefault((row["clip_id"], row["frame_id"]), []).append(box)
 
     def of(self, clip_id: str, frames: list[int]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """Return frame_id -> boxes [M, 9] float32 and BEV bits [100, 64].
+        """Return frame_id -> boxes [M, 11] float32 and BEV bits [100, 64].
 
         Raises:
             DatasetError: the rasters of the clip are not the ones that were bought.

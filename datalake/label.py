@@ -6,6 +6,7 @@ counted.
 """
 
 import io
+import math
 import zipfile
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,11 +19,12 @@ from datalake.lake import Lake, Writer
 from datalake.tables import LABELLED, LABELS
 from vehicle.contracts import wire
 from vehicle.contracts.home import Home
-from vehicle.contracts.sample import BOX_COLUMNS, LABEL_MIN_PIXELS
+from vehicle.contracts.sample import BOX_COLUMNS, LABEL_MIN_PIXELS, DatasetError, all_columns
 from vehicle.contracts.scene import BEV, KINDS
 
 SOURCE: Final = "simulator"
 _INTEGERS: Final = ("kind", "visible_px", "actor_id")
+_VELOCITY: Final = ("vx_mps", "vy_mps")
 
 
 class UnknownClipError(wire.RefusedError):
@@ -129,17 +131,19 @@ class Truth:
             )
         self.path = path
         arrays = read_arrays(path, ("frame_id", "bev", "boxes", "box_start"))
-        self._bev, self._boxes, self._start = arrays["bev"], arrays["boxes"], arrays["box_start"]
+        try:
+            self._boxes = all_columns(arrays["boxes"])
+        except DatasetError as error:
+            raise BadTruthError(f"{path}: {error}") from error
+        self._bev, self._start = arrays["bev"], arrays["box_start"]
         self._row = {frame: i for i, frame in enumerate(arrays["frame_id"].tolist())}
-        if (
-            self._bev.shape != (len(self._row), BEV.nx, BEV.ny)
-            or self._boxes.shape[1:] != (len(BOX_COLUMNS),)
-            or self._start.shape != (len(self._row) + 1,)
+        if self._bev.shape != (len(self._row), BEV.nx, BEV.ny) or self._start.shape != (
+            len(self._row) + 1,
         ):
             raise BadTruthError(f"{path} is not in the shard array format of contracts/sample.py")
 
     def frame(self, frame_id: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return boxes [M, 9] and BEV bits of one frame."""
+        """Return boxes [M, 11] and BEV bits of one frame."""
         if frame_id not in self._row:
             raise MissingTruthError(f"{self.path} has no truth for frame {frame_id}")
         row = self._row[frame_id]
@@ -207,6 +211,7 @@ def _box_rows(clip_id: str, frame_id: int, boxes: np.ndarray) -> Iterable[dict[s
         row: dict[str, Any] = dict(zip(BOX_COLUMNS, box, strict=True))
         row |= {name: int(row[name]) for name in _INTEGERS}
         row["kind"] = KINDS[row["kind"]]
+        row |= {name: None for name in _VELOCITY if math.isnan(row[name])}
         yield {"clip_id": clip_id, "frame_id": frame_id, "box": index, **row}
 
 

@@ -203,6 +203,8 @@ LABELS: Final = Table(
             "visible_px", INT, "pixels over all cameras; under 6 it is neither wanted nor punished"
         ),
         Column("actor_id", INT, "the road user in the world, the same along the route"),
+        Column("vx_mps", REAL, "velocity over ground along ego x; NULL where nobody knows it"),
+        Column("vy_mps", REAL, "velocity over ground along ego y; NULL where nobody knows it"),
     ),
 )
 

@@ -209,7 +209,9 @@ class Episode:
         return Observation(
             frame=FrameSet(frame_id=self.frame_id, mono_ns=self.mono_ns, images=images),
             ego=self.motion.ego_state(self.mono_ns, self._origin),
-            guidance=self.route.guidance(self.motion),
+            guidance=self.route.guidance(
+                self.motion, None if self.signals is None else self.signals.stop_s_m
+            ),
             traffic=true_scene(self.actors.table, self.pose, self.frame_id, self.mono_ns)
             if truth
             else None,
@@ -229,7 +231,7 @@ class Episode:
         )
 
     def truth(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return boxes float32 [M, 9] (BOX_COLUMNS) and BEV bits uint8 [100, 64]."""
+        """Return boxes float32 [M, 11] (BOX_COLUMNS) and BEV bits uint8 [100, 64]."""
         boxes = label_boxes(self.actors.table, self.pose, self.shot())
         scenery = self.town.scenery
         solids = scenery.footprints[scenery.solid]

@@ -237,7 +237,7 @@ class LoggedEpisode:
         )
 
     def truth(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return boxes float32 [M, 9] and BEV bits uint8 [100, 64] of the current frame."""
+        """Return boxes float32 [M, 11] and BEV bits uint8 [100, 64] of the current frame."""
         boxes = label_boxes(self.others.table, self.pose, self.shot())
         return boxes, label_bev(self.road.ground, boxes, np.zeros((0, 5), np.float32), self.pose)
 

@@ -85,7 +85,7 @@ class Sensors:
 
 
 def label_boxes(table: np.ndarray, ego: np.ndarray, shot: Shot) -> np.ndarray:
-    """Return BOX_COLUMNS rows [M, 9] of the actors whose centre lies within the BEV extent."""
+    """Return BOX_COLUMNS rows [M, 11] of the actors whose centre lies within the BEV extent."""
     c, s = math.cos(ego[2]), math.sin(ego[2])
     dx, dy = table["x_m"] - ego[0], table["y_m"] - ego[1]
     x, y = c * dx + s * dy, -s * dx + c * dy
@@ -96,6 +96,8 @@ def label_boxes(table: np.ndarray, ego: np.ndarray, shot: Shot) -> np.ndarray:
     tracks["x_m"], tracks["y_m"] = x[inside], y[inside]
     yaw = rows["yaw_rad"] - ego[2]
     tracks["yaw_rad"] = (yaw + math.pi) % (2 * math.pi) - math.pi
+    tracks["vx_mps"] = rows["speed_mps"] * np.cos(yaw)
+    tracks["vy_mps"] = rows["speed_mps"] * np.sin(yaw)
     tracks["track_id"], tracks["kind"] = rows["actor_id"], rows["kind"]
     for name in ("length_m", "width_m", "height_m"):
         tracks[name] = rows[name]

@@ -175,7 +175,7 @@ class World(Protocol):
         ...
 
     def truth(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return boxes float32 [M, 9] and BEV bits uint8 [100, 64] of the current frame."""
+        """Return boxes float32 [M, 11] and BEV bits uint8 [100, 64] of the current frame."""
         ...
 
     def snapshot(self) -> Snapshot:

@@ -1,12 +1,17 @@
 """The truth of one drive, kept in the simulator until somebody buys its labels."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from vehicle.contracts.sample import BOX_COLUMNS
+
 if TYPE_CHECKING:
     from sim.episode import Episode
+
+
+_NO_BOXES: Final = np.zeros((0, len(BOX_COLUMNS)), np.float32)
 
 
 class TruthLog:
@@ -41,7 +46,9 @@ class TruthLog:
                     file,
                     frame_id=np.array(self._frames, np.int64),
                     bev=np.array(self._bev, np.uint8).reshape(-1, 100, 64),
-                    boxes=np.concatenate([np.zeros((0, 9), np.float32), *self._boxes]),
+                    boxes=np.concatenate(
+                        [np.zeros((0, len(BOX_COLUMNS)), np.float32), *self._boxes]
+                    ),
                     box_start=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
                 )
             temp.replace(self.path)

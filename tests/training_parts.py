@@ -32,7 +32,7 @@ def box(
 ) -> list[float]:
     """Return one labelled box (BOX_COLUMNS)."""
     length_m, width_m = (4.5, 1.9) if kind == CAR else (0.6, 0.6)
-    return [kind, x_m, y_m, yaw_rad, length_m, width_m, 1.6, px, 1.0]
+    return [kind, x_m, y_m, yaw_rad, length_m, width_m, 1.6, px, 1.0, 0.5, 0.25]
 
 
 def make_dataset(

@@ -49,7 +49,7 @@ class Frames:
 
     Args:
         bev: uint8 [N, 100, 64] bits.
-        boxes: per frame [M, 9], BOX_COLUMNS.
+        boxes: per frame [M, 11], BOX_COLUMNS.
     """
 
     manifest: DatasetManifest
@@ -113,7 +113,7 @@ def _shard(path: Path, rig: Rig) -> dict[str, np.ndarray]:
     boxes, start = arrays["boxes"], arrays["box_start"]
     if start[0] != 0 or start[-1] != len(boxes) or (np.diff(start) < 0).any():
         raise DatasetError(f"{path}: box_start does not cut {len(boxes)} boxes; make it again")
-    if not np.isfinite(boxes).all() or (boxes[:, 4:6] <= 0).any():
+    if not np.isfinite(boxes[:, :9]).all() or (boxes[:, 4:6] <= 0).any():
         raise DatasetError(f"{path}: a box has no size or no finite place; make it again")
     return arrays
 
@@ -150,7 +150,7 @@ def mirror_order(cameras: Sequence[CameraModel]) -> list[int]:
 def mirror_boxes(boxes: np.ndarray) -> np.ndarray:
     """Return labelled boxes seen in a mirror, left for right."""
     mirrored = boxes.copy()
-    mirrored[:, 2:4] *= -1.0
+    mirrored[:, [2, 3, BOX_COLUMNS.index("vy_mps")]] *= -1.0
     return mirrored
 
 

@@ -44,7 +44,7 @@ def heat_and_boxes(boxes: np.ndarray, kinds: tuple[str, ...]) -> tuple[np.ndarra
     """Return the heat target [K, 50, 32] and the box target [7, 50, 32] of one frame.
 
     Args:
-        boxes: [M, 9], BOX_COLUMNS.
+        boxes: [M, 11], BOX_COLUMNS.
         kinds: names by heat channel.
     Returns:
         heat: 1 at centres, Gaussian around them, IGNORED where nothing is asked.
@@ -54,7 +54,7 @@ def heat_and_boxes(boxes: np.ndarray, kinds: tuple[str, ...]) -> tuple[np.ndarra
     heat = np.zeros((len(kinds), grid.nx, grid.ny), dtype=np.float32)
     target = np.zeros((7, grid.nx, grid.ny), dtype=np.float32)
     ignored: list[tuple[slice | int, int, int]] = []
-    for kind, x_m, y_m, yaw_rad, length_m, width_m, _, visible_px, _ in boxes.astype(np.float64):
+    for kind, x_m, y_m, yaw_rad, length_m, width_m, _, visible_px, *_ in boxes.astype(np.float64):
         x, y = (x_m - grid.x_min_m) / grid.cell_m, (y_m - grid.y_min_m) / grid.cell_m
         ix, iy = math.floor(x), math.floor(y)
         if not (0 <= ix < grid.nx and 0 <= iy < grid.ny):
