@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from sim.dynamics import Motion
+from sim.lanechange import neighbours
 from sim.traffic import idm_accel, nearest_gap
 from sim.world import Town
 from vehicle.config import VehicleConfig
@@ -12,6 +13,8 @@ from vehicle.contracts.ego import Guidance
 
 _AHEAD_M = 90
 _BEHIND_M = 5
+_LINE_BEFORE_END_M = 5.0
+"""Where one waits before a junction, as sim.lights has the painted stop line."""
 
 
 class Route:
@@ -22,6 +25,8 @@ class Route:
         self.lanes = [lane]
         self._points = [self._line(lane)]
         self._owner = [np.full(len(self._points[0]), lane)]
+        self._beside = neighbours(town.lanes)
+        self._yield_s_m = np.full(len(town.lanes.length_m), np.inf)
         self.index = 0
         self._join()
 
@@ -38,6 +43,10 @@ class Route:
                 break
             lane = int(self._rng.choice(options))
             line = self._line(lane)[1:]
+            if self.town.lanes.conflicts[lane].any():
+                length = float(self.town.lanes.length_m[self.lanes[-1]])
+                at = max(length - _LINE_BEFORE_END_M, 0.5 * length)
+                self._yield_s_m[self.lanes[-1]] = at
             self.lanes.append(lane)
             self._points.append(line)
             self._owner.append(np.full(len(line), lane))
@@ -86,19 +95,44 @@ class Route:
         lanes = np.array([self.owner[self.index], soon], np.int64)
         return np.where(self.town.lanes.junction[lanes] >= 0, lanes, -1)
 
-    def guidance(self, motion: Motion) -> Guidance:
-        """Return the lane centre ahead, in the ego frame."""
+    def guidance(self, motion: Motion, stop_s_m: np.ndarray | None = None) -> Guidance:
+        """Return the lane centre ahead, in the ego frame, and the lines to wait at.
+
+        Args:
+            stop_s_m: [L] how far along each lane the stop line of its light is, inf where it has
+                none; None where there are no lights.
+        """
         start = max(min(self.index - _BEHIND_M, len(self.path) - 2), 0)
         line = self.path[start : self.index + _AHEAD_M, :2]
         c, s = math.cos(motion.yaw_rad), math.sin(motion.yaw_rad)
         d = line - [motion.x_m, motion.y_m]
         centre = np.stack([c * d[:, 0] + s * d[:, 1], -s * d[:, 0] + c * d[:, 1]], axis=1)
-        g = self.town.lanes
+        g, give_way = self.town.lanes, self._yield_s_m
+        if stop_s_m is not None:
+            give_way = np.where(np.isfinite(stop_s_m), np.inf, give_way)
+        left, right = self._beside_m()
         return Guidance(
             centreline_m=centre,
             speed_limit_mps=float(g.speed_mps[self.lane]),
             lane_width_m=g.lane_width_m if g.width_m is None else float(g.width_m[self.lane]),
+            stop_m=None if stop_s_m is None else self._ahead_m(stop_s_m),
+            yield_m=self._ahead_m(give_way),
+            left_lane_m=left,
+            right_lane_m=right,
         )
+
+    def _ahead_m(self, line_s_m: np.ndarray) -> float | None:
+        ahead = self.stop_ahead_m(line_s_m)
+        return ahead if ahead < math.inf else None
+
+    def _beside_m(self) -> tuple[float, float]:
+        """Return how far a lane of the same direction goes on at the left and at the right."""
+        left, right = self._beside[self.lane]
+        if left < 0 and right < 0:
+            return 0.0, 0.0
+        end = self.index + int(np.argmax(np.append(self.owner[self.index :], -1) != self.lane))
+        room = float(end - self.index)
+        return (room if left >= 0 else 0.0), (room if right >= 0 else 0.0)
 
 
 def drive_by_truth(

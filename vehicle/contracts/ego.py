@@ -5,6 +5,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from vehicle.contracts.goal import Goal
+from vehicle.contracts.goal import Goal
 from vehicle.contracts.wire import require, require_finite
 
 
@@ -57,12 +59,23 @@ class Guidance:
         speed_limit_mps: of the lane.
         lane_width_m: of the lane.
         source: "map" (simulator or HD map) or "log" (the path the recorded driver took).
+        stop_m: along the centreline, from the rear axle to the next stop line that a traffic light
+            rules; None where there is none ahead. What the light shows is in the scene.
+        yield_m: the same, to the line before which others may have the right of way.
+        left_lane_m, right_lane_m: how far along the centreline a lane of the same direction goes
+            on at that side; 0 where there is none.
+        goal: where and when to arrive, where navigation asks for that; None: just go on.
     """
 
     centreline_m: np.ndarray
     speed_limit_mps: float
     lane_width_m: float = 3.5
     source: Literal["map", "log"] = "map"
+    stop_m: float | None = None
+    yield_m: float | None = None
+    left_lane_m: float = 0.0
+    right_lane_m: float = 0.0
+    goal: Goal | None = None
 
     def __post_init__(self) -> None:
         shape = self.centreline_m.shape
@@ -72,6 +85,13 @@ class Guidance:
         )
         require(bool(np.isfinite(self.centreline_m).all()), "Guidance.centreline_m is not finite")
         require(self.speed_limit_mps > 0, "Guidance.speed_limit_mps must be positive")
+        require_finite(
+            "Guidance",
+            stop_m=self.stop_m or 0.0,
+            yield_m=self.yield_m or 0.0,
+            left_lane_m=self.left_lane_m,
+            right_lane_m=self.right_lane_m,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
