@@ -7,7 +7,7 @@ from vehicle.contracts.clip import TriggerEvent
 from vehicle.contracts.ego import ControlCommand, EgoState, Guidance
 from vehicle.contracts.frame import FrameSet, Observation, Rig
 from vehicle.contracts.plan import Plan, Trajectory
-from vehicle.contracts.scene import BEV, TRACK, LaneLine, Occupancy, Scene
+from vehicle.contracts.scene import BEV, TRACK, LaneLine, Occupancy, Scene, Signal
 from vehicle.contracts.telemetry import DeadlineMiss, StageTiming
 from vehicle.contracts.tick import Tick
 from vehicle.geometry import look_camera
@@ -47,6 +47,7 @@ def scene_of(frame_id: int, tracks: int = 30) -> Scene:
         embedding=rng.normal(size=64).astype(np.float32),
         uncertainty_ratio=0.25,
         fresh=True,
+        signal=Signal(state="yellow", prob=0.75, distance_m=12.5),
     )
 
 
@@ -66,7 +67,9 @@ def obs_of(frame_id: int, *, cameras: bool = True) -> Observation:
             speed_mps=1.0,
             latitude_deg=0.0,
         ),
-        guidance=Guidance(centreline_m=line, speed_limit_mps=13.9, source="log"),
+        guidance=Guidance(
+            centreline_m=line, speed_limit_mps=13.9, source="log", stop_m=0.0, right_lane_m=40.0
+        ),
     )
 
 
@@ -111,6 +114,7 @@ def same_scene(a: Scene, b: Scene) -> bool:
     """Return whether two scenes hold the same numbers, bit for bit."""
     return (
         (a.frame_id, a.mono_ns, a.fresh) == (b.frame_id, b.mono_ns, b.fresh)
+        and a.signal == b.signal
         and bool((a.tracks == b.tracks).all())
         and bool((a.embedding == b.embedding).all())
         and all(

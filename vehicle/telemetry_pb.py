@@ -14,8 +14,9 @@ from vehicle.contracts import wire
 from vehicle.contracts.clip import TriggerEvent
 from vehicle.contracts.ego import ControlCommand, EgoState, Guidance
 from vehicle.contracts.frame import FrameSet, Observation
+from vehicle.contracts.goal import Goal
 from vehicle.contracts.plan import STATE_COLUMNS, Plan, Trajectory
-from vehicle.contracts.scene import TRACK, BevGrid, LaneLine, Occupancy, Scene
+from vehicle.contracts.scene import TRACK, BevGrid, LaneLine, Occupancy, Scene, Signal
 from vehicle.contracts.telemetry import DeadlineMiss, StageTiming
 from vehicle.contracts.tick import Record, Tick
 from vehicle.telemetry_schema import MESSAGES, PACKAGE
@@ -166,8 +167,9 @@ def _scalars(message: str) -> tuple[str, ...]:
     return tuple(n for n, s in specs.items() if s.rstrip("?") in _TYPES)
 
 
-_EGO, _COMMAND, _EVENT, _MISS, _TIMING = (
-    _scalars(name) for name in ("Ego", "Command", "Event", "Miss", "Timing")
+_EGO, _COMMAND, _EVENT, _MISS, _TIMING, _GUIDANCE, _GOAL, _SIGNAL = (
+    _scalars(name)
+    for name in ("Ego", "Command", "Event", "Miss", "Timing", "Guidance", "Goal", "Signal")
 )
 
 
@@ -203,17 +205,31 @@ def _array(column: Any, dtype: Any = np.float64) -> np.ndarray:
 
 def _encode_guidance(message: Any, guidance: Guidance) -> None:
     _encode_points(message, guidance.centreline_m)
-    message.speed_limit_mps = guidance.speed_limit_mps
-    message.lane_width_m = guidance.lane_width_m
-    message.source = guidance.source
+    _copy(message, guidance, _GUIDANCE)
+    goal = guidance.goal
+    if goal is not None:
+        _copy(message.goal, goal, _GOAL)
+        message.goal.SetInParent()
+        message.goal.speed_mps.extend(goal.speed_mps or ())
+        message.goal.yaw_rad.extend(goal.yaw_rad or ())
+        for region_m in goal.regions_m:
+            _encode_points(message.goal.regions.add(), region_m)
 
 
 def _guidance(message: Any) -> Guidance:
     return Guidance(
         centreline_m=_points(message),
-        speed_limit_mps=message.speed_limit_mps,
-        lane_width_m=message.lane_width_m,
-        source=message.source,
+        **_plain(message, _GUIDANCE),
+        goal=_goal(message.goal) if message.HasField("goal") else None,
+    )
+
+
+def _goal(message: Any) -> Goal:
+    return Goal(
+        regions_m=tuple(_points(region) for region in message.regions),
+        **_plain(message, _GOAL),
+        speed_mps=tuple(message.speed_mps) or None,
+        yaw_rad=tuple(message.yaw_rad) or None,
     )
 
 
@@ -228,6 +244,8 @@ def _encode_scene(message: Any, scene: Scene) -> None:
     for line in scene.lanes:
         lane = message.lanes.add(kind=line.kind)
         _encode_points(lane, line.points_m)
+    if scene.signal is not None:
+        _copy(message.signal, scene.signal, _SIGNAL)
     message.embedding.extend(scene.embedding.reshape(-1).tolist())
     if scene.occupancy is not None:
         grid, raster = scene.occupancy.grid, message.occupancy
@@ -250,6 +268,7 @@ def _scene(message: Any) -> Scene:
         embedding=_array(message.embedding, np.float32),
         uncertainty_ratio=message.uncertainty_ratio,
         fresh=message.fresh,
+        signal=Signal(**_plain(message.signal, _SIGNAL)) if message.HasField("signal") else None,
     )
 
 

@@ -9,7 +9,7 @@ from vehicle.contracts.release import Release
 from vehicle.contracts.report import EvalReport, MetricResult
 from vehicle.contracts.sample import DatasetManifest
 from vehicle.contracts.scenario import Scenario
-from vehicle.contracts.scene import BEV, BEV_BOX
+from vehicle.contracts.scene import BEV, BEV_BOX, Signal
 from vehicle.contracts.telemetry import DeadlineMiss, Health, StageTiming
 
 SHA = "a" * 64
@@ -82,6 +82,7 @@ EXAMPLES = {
         sources=("sim:town=1",),
         files=(FILE,),
     ),
+    "signal": Signal(state="red", prob=0.75, distance_m=21.5, source="network"),
     "scenario": Scenario(family="town", town=3, seed=1, light="day", rate_hz=10.0, duration_s=20.0),
     "timing": StageTiming(
         frame_id=1, release_mono_ns=5, stage_us={"plan": 800}, total_us=900, rung="full"

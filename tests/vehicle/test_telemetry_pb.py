@@ -1,4 +1,4 @@
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +7,9 @@ from route_parts import obs_of, same_scene, scene_of, tick_of
 
 from vehicle.contracts.ego import EgoState
 from vehicle.contracts.frame import FrameSet, Observation
+from vehicle.contracts.goal import Goal
 from vehicle.contracts.plan import STATE_COLUMNS
-from vehicle.contracts.scene import TRACK
+from vehicle.contracts.scene import TRACK, Signal
 from vehicle.contracts.topics import TOPICS
 from vehicle.telemetry_pb import TelemetryError, decode_telemetry, encode_telemetry
 from vehicle.telemetry_schema import MESSAGES
@@ -53,6 +54,39 @@ def test_a_latitude_of_zero_is_not_an_absent_one() -> None:
     assert ego is not None
     assert ego.latitude_deg == 0.0
     assert ego.longitude_deg is None
+
+
+def test_the_lines_to_wait_at_come_back_and_an_absent_one_stays_absent() -> None:
+    guidance = decode_telemetry(encode_telemetry(obs_of(1), None)).observation.guidance
+    assert guidance is not None
+    assert (guidance.stop_m, guidance.yield_m) == (0.0, None)
+    assert (guidance.left_lane_m, guidance.right_lane_m) == (0.0, 40.0)
+    assert guidance.goal is None
+
+
+def test_a_goal_comes_back_with_its_regions_and_windows() -> None:
+    obs = obs_of(1)
+    assert obs.guidance is not None
+    regions = (np.array([[0.0, 1.0], [2.0, 1.0], [2.0, 3.0]]), np.eye(2).repeat(2, axis=0))
+    goal = Goal(regions_m=regions, from_s=0.0, to_s=4.5, speed_mps=(0.0, 3.0))
+    guidance = replace(obs.guidance, goal=goal)
+    back = decode_telemetry(encode_telemetry(replace(obs, guidance=guidance), None))
+    assert back.observation.guidance is not None
+    found = back.observation.guidance.goal
+    assert found is not None
+    assert (found.from_s, found.to_s) == (0.0, 4.5)
+    assert (found.speed_mps, found.yaw_rad) == ((0.0, 3.0), None)
+    assert all((a == b).all() for a, b in zip(found.regions_m, regions, strict=True))
+
+
+def test_a_signal_of_unknown_distance_comes_back() -> None:
+    scene = replace(scene_of(2), signal=Signal(state="none", source="truth"))
+    obs = Observation(frame=FrameSet(frame_id=2, mono_ns=5), traffic=scene)
+    back = decode_telemetry(encode_telemetry(obs, None)).observation.traffic
+    assert back is not None
+    assert back.signal is not None
+    assert (back.signal.state, back.signal.source) == ("none", "truth")
+    assert np.isnan(back.signal.distance_m)
 
 
 def test_traffic_of_a_log_travels_with_the_observation() -> None:

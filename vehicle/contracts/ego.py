@@ -6,7 +6,6 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from vehicle.contracts.goal import Goal
-from vehicle.contracts.goal import Goal
 from vehicle.contracts.wire import require, require_finite
 
 

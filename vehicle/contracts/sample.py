@@ -54,11 +54,8 @@ MOTION_COLUMNS: Final = ("dx_m", "dy_m", "dyaw_rad", "dt_s")
 """Pose of the ego frame in the ego frame of the sample before it, and the time between."""
 
 LIGHT_COLUMNS: Final = ("state", "distance_m")
-"""State is an index into LIGHT_STATES or -1 (unlabelled); metres along the route to the stop line,
+"""State is an index into SIGNAL_STATES or -1 (unlabelled); metres along the route to the stop line,
 NaN without one."""
-
-LIGHT_STATES: Final = ("none", "red", "yellow", "green")
-"""What a signal shows; "none": no signal in sight rules the ego."""
 
 LIGHT_UNLABELLED: Final = -1.0
 

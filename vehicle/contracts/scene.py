@@ -1,7 +1,8 @@
 """The world as perceived: tracks, drivable space, what the network thinks of its own answer."""
 
+import math
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Literal
 
 import numpy as np
 
@@ -92,6 +93,36 @@ class Occupancy:
     occupied: np.ndarray
 
 
+SIGNAL_STATES: Final = ("none", "red", "yellow", "green")
+"""What a traffic light shows; "none": none in sight rules the ego's way."""
+
+SignalState = Literal["none", "red", "yellow", "green"]
+SignalSource = Literal["network", "map", "truth"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signal:
+    """The next traffic light that rules the ego's own way, as believed in one frame.
+
+    Args:
+        state: what it shows.
+        prob: 0..1, that it shows this.
+        distance_m: along the way from the rear axle to its stop line; NaN where not known.
+        source: who says so.
+    """
+
+    SCHEMA: ClassVar[str] = "signal/1"
+    state: SignalState
+    prob: float = 1.0
+    distance_m: float = math.nan
+    source: SignalSource = "network"
+
+    def __post_init__(self) -> None:
+        require(self.state in SIGNAL_STATES, f"Signal.state is {self.state!r}: {SIGNAL_STATES}")
+        require(0.0 <= self.prob <= 1.0, f"Signal.prob is {self.prob}, expected 0..1")
+        require(not math.isinf(self.distance_m), "Signal.distance_m is infinite; unknown is NaN")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scene:
     """What the car believes about one frame.
@@ -104,6 +135,7 @@ class Scene:
         uncertainty_ratio: 0..1; 0.5 where the embedding lies at the 99th percentile of distance
             from the training data, towards 1 beyond it. NaN when the network did not run.
         fresh: False when tracks were only predicted (late, cancelled or absent inference).
+        signal: None when nobody looked for traffic lights.
     """
 
     frame_id: int
@@ -114,6 +146,7 @@ class Scene:
     embedding: np.ndarray
     uncertainty_ratio: float
     fresh: bool
+    signal: Signal | None = None
 
     def __post_init__(self) -> None:
         require(self.tracks.dtype == TRACK, f"Scene.tracks is {self.tracks.dtype}, expected TRACK")
