@@ -56,6 +56,17 @@ class ClipCutter:
         self._events: list[TriggerEvent] = []
         self._start_ns = self._end_ns = 0
 
+    def resume(self, events: Sequence[TriggerEvent], start_ns: int) -> None:
+        """Go on with the open clip of a cutter that was killed.
+
+        Args:
+            events: the clip shows so far; not empty.
+            start_ns: of its first frame. Frames pushed from here on must follow its last one.
+        """
+        self._events = list(events)
+        self._start_ns = start_ns
+        self._end_ns = max(e.mono_ns + _ns(self._spec(e).post_s) for e in events)
+
     def push(self, slot: Slot, events: Sequence[TriggerEvent] = ()) -> list[Action]:
         """Take the next frame and the events on it; return what follows for the clips."""
         self._loose.append(slot)

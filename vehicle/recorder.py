@@ -7,9 +7,7 @@ then the manifest. Whatever happens to it, the loop only sees a counter.
 
 import atexit
 import contextlib
-import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -26,16 +24,25 @@ from vehicle.contracts.telemetry import Health
 from vehicle.contracts.tick import Tick
 from vehicle.contracts.wire import RefusedError
 from vehicle.cutter import Action, ClipCutter, Keep, Open, Seal
-from vehicle.ring import Ring, Slot
-from vehicle.telemetry_pb import decode_telemetry, encode_telemetry
+from vehicle.lifeline import (
+    NICE,
+    RECORDER,
+    Lifeline,
+    NoteBook,
+    health_of,
+    read_note,
+)
+from vehicle.publisher import Publisher, ring_for
+from vehicle.ring import Ring, RingAddress, Slot
+from vehicle.telemetry_pb import decode_telemetry
 
-READER: Final = 0
-RING_S: Final = 2.0
-RING_BYTES: Final = 48 << 20  # a container's /dev/shm often has 64 MiB
 BACKLOG_BYTES: Final = 256 << 20
 START_S: Final = 60.0
 CLOSE_S: Final = 120.0
-NICE: Final = 10
+SINGLE: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+COUNTERS: Final = ("clips", "frames", "errors", "recovered", "salvaged", "removed")
 
 
 class RecorderStartError(RefusedError):
@@ -44,15 +51,16 @@ class RecorderStartError(RefusedError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecorderSettings:
-    """All the recorder process is told; travels as canonical bytes, not as a pickle."""
+    """All the recorder process is told; travels as canonical bytes, not as a pickle.
+
+    Args:
+        car: process id of the frame loop: the recorder ends after it.
+    """
 
     SCHEMA: ClassVar[str] = "recorder/1"
     outbox: str
-    parent: int
-    ring: str
-    slots: int
-    telemetry_bytes: int
-    rig: Rig | None
+    car: int
+    ring: RingAddress
     rate_hz: float
     car_id: str
     route_id: str
@@ -98,22 +106,16 @@ class Recorder:
     ) -> None:
         self._clock: Clock = clock or SystemClock()
         self._lossless = lossless
-        self._errors = 0
-        self._detail = ""
         self._last: dict[str, Any] = {}
         self._lost = 0
         self._open = True
         self._gone = False
-        frame_bytes = sum(c.width_px * c.height_px * 3 for c in rig.cameras) if rig else 0
-        wanted = slots or min(round(RING_S * rate_hz), RING_BYTES // (frame_bytes + 1))
-        self._ring = Ring(rig, slots=max(4, wanted))
+        self._ring = ring_for(rig, rate_hz, slots)
+        self._publisher = Publisher(self._ring, self._clock)
         settings = RecorderSettings(
             outbox=str(Path(outbox).absolute()),
-            parent=os.getpid(),
-            ring=self._ring.name,
-            slots=self._ring.slots,
-            telemetry_bytes=self._ring.telemetry_bytes,
-            rig=rig,
+            car=os.getpid(),
+            ring=self._ring.address,
             rate_hz=float(rate_hz),
             car_id=car_id,
             route_id=route_id,
@@ -123,12 +125,11 @@ class Recorder:
             tags=dict(tags or {}),
         )
         # Not multiprocessing: its spawn imports the caller's main module a second time.
-        single = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         path = os.pathsep.join(p for p in sys.path if p)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "vehicle.recorder"],
             stdin=subprocess.PIPE,
-            env={**os.environ, **single, "PYTHONPATH": path},
+            env={**os.environ, **SINGLE, "PYTHONPATH": path},
         )
         self._start(wire.to_bytes(settings))
         atexit.register(self.close)  # a drive that ends by an exception keeps its clips
@@ -141,24 +142,14 @@ class Recorder:
     @property
     def health(self) -> Health:
         """Return clips written, frames lost, errors, and in words what is wrong."""
-        note = self._note()
-        errors = self._errors + int(note.get("errors", 0))
-        counters = {
-            "clips": int(note.get("clips", 0)),
-            "frames": int(note.get("frames", 0)),
-            "lost_frames": self._ring.lost_by(READER) if self._open else self._lost,
-            "errors": errors,
-            "recovered": int(note.get("recovered", 0)),
-        }
-        detail = self._detail or str(note.get("detail", ""))
-        ok = not self._detail and bool(note.get("ok", True))
-        return Health(
-            part="recorder",
-            mono_ns=self._clock.mono_ns(),
-            ok=ok,
-            detail=detail,
-            counters=counters,
-        )
+        made, note = self._publisher, self._note()
+        counters = {name: int(note.get(name, 0)) for name in COUNTERS}
+        counters["errors"] += made.errors
+        counters["lost_frames"] = self._ring.lost_by(RECORDER) if self._open else self._lost
+        note |= {"ok": not made.detail and note.get("ok", True)}
+        note |= {"detail": made.detail or note.get("detail", "")}
+        plain = {k: v for k, v in note.items() if k in ("ok", "detail")}
+        return health_of("recorder", {**counters, **plain}, self._clock.mono_ns())
 
     def publish(self, obs: Observation, tick: Tick | None) -> None:
         """Hand one tick over: pictures and telemetry into one slot. Never raises, never waits
@@ -167,12 +158,7 @@ class Recorder:
             return
         if self._lossless:
             self.settle()
-        try:
-            telemetry = encode_telemetry(obs, tick)
-            flag = tick is not None and bool(tick.events)
-            self._ring.write(obs.frame, telemetry, self._clock.utc_ns(), flag=flag)
-        except RefusedError as error:
-            self._fail(f"{type(error).__name__}: {error}")
+        self._publisher.publish(obs, tick)
         if self._ring.head % 64 == 0:
             self._alive()
 
@@ -182,7 +168,7 @@ class Recorder:
         A dead recorder makes no room: the drive goes on without it.
         """
         while self._lossless and self._open and not self._gone:
-            if self._ring.wait_for(READER, 0.25) or not self._alive():
+            if self._ring.wait_for(RECORDER, 0.25) or not self._alive():
                 return
 
     def close(self) -> Health:
@@ -197,11 +183,11 @@ class Recorder:
         try:
             self._process.wait(CLOSE_S)
         except subprocess.TimeoutExpired:
-            self._fail(f"recorder did not finish in {CLOSE_S:.0f} s and was killed")
+            self._publisher.fail(f"recorder did not finish in {CLOSE_S:.0f} s and was killed")
             self._process.kill()
             self._process.wait()
         self._alive()
-        self._last, self._lost = self._note(), self._ring.lost_by(READER)
+        self._last, self._lost = self._note(), self._ring.lost_by(RECORDER)
         self._open = False
         self._ring.close()
         atexit.unregister(self.close)
@@ -218,7 +204,7 @@ class Recorder:
             if pipe is not None:
                 pipe.write(settings)
         give_up = time.monotonic() + START_S
-        while not self._ring.is_alive(READER):
+        while not self._ring.is_alive(RECORDER):
             if self._process.poll() is not None or time.monotonic() > give_up:
                 why = self._note().get("detail") or f"exit code {self._process.returncode}"
                 self._process.kill()
@@ -235,37 +221,23 @@ class Recorder:
             return True
         if not self._gone:
             self._gone = True
-            self._fail(f"recorder process ended with code {code}; clips are lost from here on")
+            why = f"recorder process ended with code {code}; clips are lost from here on"
+            self._publisher.fail(why)
         return False
 
-    def _fail(self, detail: str) -> None:
-        self._errors += 1
-        self._detail = detail
-
     def _note(self) -> dict[str, Any]:
-        raw = self._ring.note_of(READER) if self._open else b""
-        try:
-            return dict(json.loads(raw)) if raw else self._last
-        except ValueError:
-            return self._last
+        return (read_note(self._ring, RECORDER) or self._last) if self._open else dict(self._last)
 
 
 def record(settings_bytes: bytes) -> None:
     """Be the recorder process until the writer ends, dies, or SIGTERM comes."""
-    stop: list[int] = []
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is for the loop, which then closes us
-    signal.signal(signal.SIGTERM, lambda number, _: stop.append(number))
-    os.nice(NICE)
     settings = wire.from_bytes(RecorderSettings, settings_bytes)
-    ring = Ring(
-        settings.rig,
-        slots=settings.slots,
-        telemetry_bytes=settings.telemetry_bytes,
-        name=settings.ring,
-    )
+    line = Lifeline(settings.car)
+    os.nice(NICE)
+    ring = Ring.at(settings.ring)
     desk = _Desk(settings, ring)
     while desk.step():
-        if ring.ended or stop or os.getppid() != settings.parent:
+        if ring.ended or line.cut():
             desk.end()
     ring.close()
 
@@ -276,15 +248,13 @@ class _Desk:
     def __init__(self, settings: RecorderSettings, ring: Ring) -> None:
         from vehicle.shelf import DriveFacts, Shelf  # encoders stay out of the drive process
 
-        self._ring = ring
-        self._note: dict[str, Any] = {"clips": 0, "frames": 0, "errors": 0, "ok": True}
+        self._book = NoteBook(ring, RECORDER, **dict.fromkeys(COUNTERS, 0))
         self._cutter = ClipCutter(settings.campaign)
-        frame_bytes = ring.frame_bytes or 1
-        self._backlog = max(8, BACKLOG_BYTES // frame_bytes)
+        self._backlog = max(8, BACKLOG_BYTES // (ring.frame_bytes or 1))
         self._work: deque[Action] = deque()
         self._ending = False
         facts = DriveFacts(
-            rig=settings.rig,
+            rig=settings.ring.rig,
             rate_hz=settings.rate_hz,
             car_id=settings.car_id,
             route_id=settings.route_id,
@@ -295,11 +265,21 @@ class _Desk:
         try:
             self._shelf = Shelf(Path(settings.outbox), facts)
         except (RefusedError, OSError) as error:
-            ring.leave_note(READER, json.dumps({"detail": f"{_words(error)}"}).encode())
+            self._book.fail(error)
             raise SystemExit(1) from error
-        self._note["recovered"] = self._shelf.recovered
-        self._reader = ring.reader(READER)
-        self._tell()
+        self._reader = ring.reader(RECORDER)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Go on where a recorder that was killed stood: its clip, and what the ring still holds."""
+        shelf, facts = self._shelf, self._book.facts
+        self._after = int(facts.get("kept", -1))
+        if shelf.resumed is not None:
+            self._cutter.resume(shelf.resumed.events, shelf.resumed.span_ns[0])
+            self._after = max(self._after, shelf.resumed.frames[1])
+        self._reader.rewind()
+        found = {n: facts[n] + getattr(shelf, n) for n in ("recovered", "salvaged", "removed")}
+        self._book.tell(**found)
 
     def step(self) -> bool:
         """Do a little; return False when all is done."""
@@ -311,7 +291,7 @@ class _Desk:
             while self._work:
                 self._write()
             self._shelf.close()
-            self._tell()
+            self._book.tell()
             return False
         else:
             time.sleep(0.005)
@@ -323,10 +303,12 @@ class _Desk:
 
     def _read(self) -> None:
         while len(self._work) < self._backlog and (slot := self._reader.next()) is not None:
-            self._note["frames"] += 1
+            if slot.frame_id <= self._after:
+                continue
+            self._book.facts["frames"] += 1
             self._work.extend(self._cutter.push(slot, self._events(slot)))
-            if self._note["frames"] % 64 == 0:
-                self._tell()
+            if self._book.facts["frames"] % 64 == 0:
+                self._book.tell()
 
     def _events(self, slot: Slot) -> tuple[Any, ...]:
         if not slot.flagged:
@@ -334,35 +316,25 @@ class _Desk:
         try:
             tick = decode_telemetry(slot.telemetry).tick
         except RefusedError as error:
-            self._fail(error)
+            self._book.fail(error)
             return ()
         return tick.events if tick else ()
 
     def _write(self) -> None:
-        action = self._work.popleft()
+        action, facts = self._work.popleft(), {}
         try:
             if isinstance(action, Open):
                 self._shelf.open()
             elif isinstance(action, Keep):
                 self._shelf.keep(action.slot)
-            elif isinstance(action, Seal) and self._shelf.seal(action.events):
-                self._note.update(clips=self._note["clips"] + 1, ok=True)
+            elif isinstance(action, Seal):
+                last = self._shelf.last_frame
+                if self._shelf.seal(action.events):
+                    facts = {"clips": self._book.facts["clips"] + 1, "ok": True, "kept": last}
         except (RefusedError, OSError) as error:
             self._shelf.drop()
-            self._fail(error)
-        self._tell()
-
-    def _fail(self, error: Exception) -> None:
-        self._note.update(errors=self._note["errors"] + 1, ok=False, detail=_words(error))
-        self._tell()
-
-    def _tell(self) -> None:
-        self._ring.leave_note(READER, json.dumps(self._note).encode())
-
-
-def _words(error: Exception) -> str:
-    """Return an error in words that fit into a note."""
-    return f"{type(error).__name__}: {error}".encode("ascii", "replace").decode()[:400]
+            self._book.fail(error)
+        self._book.tell(**facts)
 
 
 if __name__ == "__main__":

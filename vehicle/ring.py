@@ -7,39 +7,39 @@ Stores are seen in program order on x86-64, which is what the guard needs.
 """
 
 import os
-import shutil
-import sys
 import time
-from dataclasses import dataclass
-from multiprocessing import resource_tracker
-from multiprocessing.shared_memory import SharedMemory
-from pathlib import Path
-from typing import Final
+from typing import Self
 
 import numpy as np
 
 from vehicle.contracts.frame import FrameSet, Rig
 from vehicle.contracts.wire import RefusedError, require
+from vehicle.ring_layout import (
+    HEADER_WORDS,
+    MAGIC,
+    MAX_CAMERAS,
+    NOTE_BYTES,
+    READER_WORDS,
+    READERS,
+    SLOT_WORDS,
+    Layout,
+    RingAddress,
+    Slot,
+)
+from vehicle.shared_memory import RingError, attach, create
 
-MAGIC: Final = 0x524F_4144_5249_4E47
-READERS: Final = 4
-NOTE_BYTES: Final = 1024
-HEADER_WORDS: Final = 16
-READER_WORDS: Final = 8 + NOTE_BYTES // 8
-SLOT_WORDS: Final = 8
-MAX_CAMERAS: Final = 63
-SHARED: Final = Path("/dev/shm")
+__all__ = ["Ring", "RingAddress", "RingError", "RingReader", "Slot"]
 
 # Words of the header.
 _MAGIC, _SLOTS, _TELEMETRY, _RIG, _HEAD, _CLOSED = range(6)
 # Words of a reader.
-_ALIVE, _CURSOR, _LOST, _NOTE_SEQ, _NOTE_LEN = range(5)
+_PID, _CURSOR, _LOST, _NOTE_SEQ, _NOTE_LEN = range(5)
 # Words of a slot.
 _SEQ, _FRAME, _MONO, _UTC, _PRESENT, _LENGTH, _FLAGS = range(7)
 
 
-class RingError(RefusedError):
-    """The shared memory is not the ring that was expected."""
+class ReaderBusyError(RefusedError):
+    """Another living process reads in this place of the ring."""
 
 
 class FrameShapeError(RefusedError):
@@ -48,56 +48,6 @@ class FrameShapeError(RefusedError):
 
 class TelemetryTooLargeError(RefusedError):
     """A tick's telemetry does not fit into a slot."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slot:
-    """One frame as a reader took it out: its own copies, safe to keep.
-
-    Args:
-        flagged: the writer marked it (the recorder's mark: a trigger fired on this tick).
-    """
-
-    frame_id: int
-    mono_ns: int
-    utc_ns: int
-    flagged: bool
-    telemetry: bytes
-    images: dict[str, np.ndarray]
-
-
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """Where things lie, bytes; the same on both sides because both derive it from the rig."""
-
-    rig: Rig | None
-    slots: int
-    telemetry_bytes: int
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, int, int]]:
-        cameras = self.rig.cameras if self.rig else ()
-        return {c.name: (c.height_px, c.width_px, 3) for c in cameras}
-
-    @property
-    def image_bytes(self) -> int:
-        return sum(h * w * c for h, w, c in self.shapes.values())
-
-    @property
-    def slot_bytes(self) -> int:
-        return -(-(SLOT_WORDS * 8 + self.telemetry_bytes + self.image_bytes) // 64) * 64
-
-    @property
-    def first_slot(self) -> int:
-        return (HEADER_WORDS + READERS * READER_WORDS) * 8
-
-    @property
-    def size(self) -> int:
-        return self.first_slot + self.slots * self.slot_bytes
-
-    @property
-    def rig_mark(self) -> int:
-        return int(self.rig.digest[:15], 16) if self.rig else 0
 
 
 class Ring:
@@ -121,13 +71,13 @@ class Ring:
         name: str | None = None,
     ) -> None:
         require(slots >= 2, f"ring has {slots} slots, expected at least 2")
-        layout = _Layout(rig, slots, telemetry_bytes)
+        layout = Layout(rig, slots, telemetry_bytes)
         require(len(layout.shapes) <= MAX_CAMERAS, f"more than {MAX_CAMERAS} cameras")
         self._layout = layout
         self._shapes = layout.shapes
         self._owner = name is None
         try:
-            self._memory = _create(layout.size) if name is None else _attach(name)
+            self._memory = create(layout.size) if name is None else attach(name)
         except FileNotFoundError as error:
             raise RingError(f"ring {name!r} is gone; its owner has closed it") from error
         fixed = layout.first_slot
@@ -141,6 +91,16 @@ class Ring:
             self.close()
             raise RingError(f"ring {name!r} is laid out as {found}, expected {wanted}")
 
+    @classmethod
+    def at(cls, address: RingAddress) -> Self:
+        """Return the ring of another process, to look into.
+
+        Raises:
+            RingError: it is gone, or laid out otherwise.
+        """
+        facts = {"slots": address.slots, "telemetry_bytes": address.telemetry_bytes}
+        return cls(address.rig, name=address.name, **facts)
+
     @property
     def _buffer(self) -> memoryview:
         buffer = self._memory.buf
@@ -152,6 +112,17 @@ class Ring:
     def name(self) -> str:
         """Return the name other processes find it by."""
         return self._memory.name
+
+    @property
+    def address(self) -> RingAddress:
+        """Return what other processes are told of it."""
+        layout = self._layout
+        return RingAddress(
+            name=self.name,
+            slots=layout.slots,
+            telemetry_bytes=layout.telemetry_bytes,
+            rig=layout.rig,
+        )
 
     @property
     def slots(self) -> int:
@@ -205,7 +176,14 @@ class Ring:
         self._words[_CLOSED] = 1
 
     def reader(self, index: int) -> "RingReader":
-        """Return reader `index` (0..3); it goes on where that reader stood."""
+        """Return reader `index`; it goes on where that reader stood before it ended or died.
+
+        Raises:
+            ReaderBusyError: a living process reads there.
+        """
+        owner = int(self.reader_words(index)[_PID])
+        if owner != os.getpid() and _lives(owner):
+            raise ReaderBusyError(f"process {owner} is reader {index} of ring {self.name} already")
         return RingReader(self, index)
 
     def is_full(self, index: int) -> bool:
@@ -232,20 +210,25 @@ class Ring:
         """Leave a note (health) for the other processes, as reader `index`; cut to NOTE_BYTES."""
         data = text[:NOTE_BYTES].ljust(NOTE_BYTES, b"\0")
         words = self.reader_words(index)
-        words[_NOTE_SEQ] += 1
+        words[_NOTE_SEQ] |= 1  # odd already where its writer was killed at it
         words[_NOTE_LEN] = min(len(text), NOTE_BYTES)
         words[8:] = np.frombuffer(data, dtype=np.int64)
         words[_NOTE_SEQ] += 1
 
-    def note_of(self, index: int) -> bytes:
-        """Return the last note reader `index` left (its health), or b"" without one."""
+    def note_of(self, index: int, tries: int = 100) -> bytes:
+        """Return the last note reader `index` left (its health), or b"" without a whole one.
+
+        Args:
+            tries: a tenth of a millisecond apart; 1 never waits.
+        """
         words = self.reader_words(index)
-        for _ in range(100):
+        for left in range(tries, 0, -1):
             before = int(words[_NOTE_SEQ])
             note = words[8:].tobytes()[: int(words[_NOTE_LEN])]
             if before % 2 == 0 and int(words[_NOTE_SEQ]) == before:
                 return note
-            time.sleep(0.0001)
+            if left > 1:
+                time.sleep(0.0001)
         return b""
 
     def lost_by(self, index: int) -> int:
@@ -253,8 +236,8 @@ class Ring:
         return int(self.reader_words(index)[_LOST])
 
     def is_alive(self, index: int) -> bool:
-        """Return whether reader `index` has announced itself."""
-        return bool(self.reader_words(index)[_ALIVE])
+        """Return whether reader `index` has announced itself and its process is there."""
+        return _lives(int(self.reader_words(index)[_PID]))
 
     def close(self) -> None:
         """Let go of the memory; the owner removes it. Safe to call twice, and after a crash of
@@ -324,7 +307,7 @@ class RingReader:
     def __init__(self, ring: Ring, index: int) -> None:
         self._ring = ring
         self._index = index
-        self._words[_ALIVE] = 1
+        self._words[_PID] = os.getpid()
 
     @property
     def _words(self) -> np.ndarray:
@@ -339,6 +322,23 @@ class RingReader:
     def behind(self) -> int:
         """Return how many frames wait."""
         return self._ring.head - int(self._words[_CURSOR])
+
+    def rewind(self) -> None:
+        """Go back to the oldest frame the ring holds: who starts anew has kept nothing of them."""
+        self._words[_CURSOR] = max(0, self._ring.head - self._ring.slots + 1)
+
+    def newest(self) -> tuple[Slot | None, int]:
+        """Return the newest frame if it was not taken yet, and how many were passed over for it.
+
+        For who looks at frames in spare time; what is passed over here is not lost.
+        """
+        words, head = self._words, self._ring.head
+        waiting = head - int(words[_CURSOR])
+        if waiting <= 0:
+            return None, 0
+        words[_CURSOR] = head
+        slot = self._ring.take(head - 1)
+        return slot, waiting - (slot is not None)
 
     def next(self) -> Slot | None:
         """Return the next frame, or None when there is none yet; overrun frames are counted."""
@@ -358,38 +358,14 @@ class RingReader:
         return None
 
 
-def _create(size: int) -> SharedMemory:
-    """Return new memory whose pages are all there: a page missing later would kill the loop."""
-    memory = SharedMemory(create=True, size=size)
-    handle = os.open(SHARED / memory.name, os.O_RDWR) if SHARED.is_dir() else -1
-    if handle < 0:
-        return memory
+def _lives(pid: int) -> bool:
+    """Return whether there is such a process."""
+    if pid <= 0:
+        return False
     try:
-        os.posix_fallocate(handle, 0, size)
-    except OSError as error:
-        memory.close()
-        memory.unlink()
-        free = shutil.disk_usage(SHARED).free
-        raise RingError(
-            f"the ring needs {size:,} bytes of shared memory, {SHARED} has {free:,} free; "
-            "make room there (docker: --shm-size) or use fewer slots"
-        ) from error
-    finally:
-        os.close(handle)
-    return memory
-
-
-def _attach(name: str) -> SharedMemory:
-    """Return existing memory without becoming its keeper.
-
-    Until Python 3.13 looking into shared memory made a process's tracker remove it at exit
-    (CPython issue 82300).
-    """
-    if sys.version_info >= (3, 13):
-        return SharedMemory(name, track=False)
-    register = resource_tracker.register
-    resource_tracker.register = lambda *_: None
-    try:
-        return SharedMemory(name)
-    finally:
-        resource_tracker.register = register
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -28,8 +28,8 @@ from vehicle.mcap_records import (
     RouteMissingError,
     open_mcap,
 )
-from vehicle.route_calibration import calibration_messages
-from vehicle.telemetry_pb import TelemetryError, TickRecord, record_from, record_of
+from vehicle.route_calibration import CALIBRATION_TOPICS, calibration_messages
+from vehicle.telemetry_pb import CLASSES, TelemetryError, TickRecord, record_from, record_of
 from vehicle.video import VideoDecoder, VideoEncoder, VideoError, is_keyframe
 
 __all__ = ["RouteCorruptError", "RouteMissingError", "RouteReader", "RouteWriter"]
@@ -99,6 +99,24 @@ class RouteWriter:
         except DecodeError as error:
             raise TelemetryError(f"{len(telemetry)} bytes are no TickRecord") from error
         self._write(record, images)
+
+    def carry(self, topic: str, message: Message) -> None:
+        """Append a message of another route file as it is; "/frame" completes a tick.
+
+        Raises:
+            RouteWriteError: the disk is full or gone; the part file is removed.
+        """
+        kind = _kind_of(topic)
+        if kind is None:
+            return
+        try:
+            self._emit(topic, kind.FromString(message.data), message.log_time, message.sequence)
+        except OSError as error:
+            self.abort()
+            raise _write_error(self.path, error) from error
+        if topic == "/frame":
+            self._last = (message.sequence, message.log_time)
+            self.ticks += 1
 
     def _write(self, record: Any, images: Mapping[str, np.ndarray]) -> None:
         frame_id, mono_ns = record.frame.frame_id, record.frame.mono_ns
@@ -185,6 +203,14 @@ class RouteWriter:
             self.close()
         else:
             self.abort()
+
+
+def _kind_of(topic: str) -> Any:
+    """Return the protobuf class of a topic, None for one that no route has."""
+    if topic in TOPICS:
+        return CLASSES[TOPICS[topic].message]
+    kinds = {CAMERA_TOPIC: CompressedVideo, **CALIBRATION_TOPICS}
+    return next((kind for start, kind in kinds.items() if topic.startswith(start)), None)
 
 
 def _write_error(path: Path, error: OSError) -> RouteWriteError:

@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from foxglove_schemas_protobuf.CameraCalibration_pb2 import CameraCalibration
 from foxglove_schemas_protobuf.FrameTransform_pb2 import FrameTransform
 
 from vehicle.contracts.frame import CameraModel, Rig
+
+CALIBRATION_TOPICS: Final = {"/calibration/": CameraCalibration, "/mounting": FrameTransform}
+"""How the topics begin, and what they carry."""
 
 
 def calibration_messages(rig: Rig, mono_ns: int) -> Iterator[tuple[str, Any]]:

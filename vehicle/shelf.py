@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from vehicle.contracts import wire
 from vehicle.contracts.clip import ClipManifest, FileEntry, TriggerEvent
@@ -13,6 +13,7 @@ from vehicle.contracts.frame import Rig
 from vehicle.contracts.wire import ContractError, RefusedError
 from vehicle.ring import Slot
 from vehicle.route import RouteWriter
+from vehicle.salvage import Remains, carry_over, look
 
 CLIP: Final = "clip.mcap"
 MANIFEST: Final = "manifest.json"
@@ -53,13 +54,22 @@ class DriveFacts:
         }
         return {**named, **{f"tag.{name}": text for name, text in self.tags.items()}}
 
+    @classmethod
+    def of(cls, remains: Remains) -> Self:
+        """Return the facts of the drive that an unfinished clip is of."""
+        about = remains.metadata
+        named = {n: about.get(n, "") for n in ("car_id", "route_id", "model", "jurisdiction")}
+        tags = {k.removeprefix("tag."): v for k, v in about.items() if k.startswith("tag.")}
+        return cls(rig=remains.rig, rate_hz=remains.rate_hz, tags=tags, **named)
+
 
 class Shelf:
     """Builds one clip at a time in outbox/.tmp and puts it into outbox/<clip_id>/.
 
     Args:
-        outbox: the car's outbox; what a killed recorder left half-built in it is removed, what it
-            left complete is put in place.
+        outbox: the car's outbox. Of what a killed recorder left in it, a complete clip is put in
+            place; an unfinished one is gone on with (`resumed`) where it is of this drive, sealed
+            as far as it is whole where it is of another, removed where no event is in it.
     Raises:
         OutboxBusyError: another recorder holds it.
     """
@@ -76,23 +86,32 @@ class Shelf:
             raise OutboxBusyError(
                 f"{outbox} is written by another recorder; end that drive or use another outbox"
             ) from error
-        self._count = 0
+        self._count = max((_number(f) for f in self._building.glob("clip-*")), default=0)
+        self._clip = facts
         self._writer: RouteWriter | None = None
         self._first: Slot | None = None
         self._last: Slot | None = None
         self.recovered = 0
+        self.salvaged = 0
         self.removed = 0
+        self.resumed: Remains | None = None
         self._recover()
 
-    def open(self) -> None:
-        """Begin a clip."""
+    @property
+    def last_frame(self) -> int:
+        """Return the last frame of the open clip, -1 without any."""
+        return self._last.frame_id if self._last else -1
+
+    def open(self, facts: DriveFacts | None = None) -> None:
+        """Begin a clip, of this drive or of another's."""
         self.drop()
         self._count += 1
+        self._clip = facts or self._facts
         self._writer = RouteWriter(
             self._folder / CLIP,
-            self._facts.rig,
-            rate_hz=self._facts.rate_hz,
-            metadata=self._facts.metadata,
+            self._clip.rig,
+            rate_hz=self._clip.rate_hz,
+            metadata=self._clip.metadata,
         )
 
     def keep(self, slot: Slot) -> None:
@@ -134,7 +153,7 @@ class Shelf:
     def _manifest(
         self, entry: FileEntry, events: tuple[TriggerEvent, ...], first: Slot, last: Slot
     ) -> ClipManifest:
-        facts = self._facts
+        facts = self._clip
         return ClipManifest(
             clip_id=entry.sha256,
             car_id=facts.car_id,
@@ -162,13 +181,65 @@ class Shelf:
         return True
 
     def _recover(self) -> None:
-        for folder in sorted(self._building.glob("clip-*")):
+        left: list[tuple[Path, Remains]] = []
+        for folder in sorted(self._building.glob("clip-*"), key=_number):
             clip_id = _complete(folder)
-            if clip_id and self._place(folder, clip_id):
-                self.recovered += 1
-            elif not clip_id:
+            if clip_id:
+                self.recovered += self._place(folder, clip_id)
+                continue
+            remains = next((r for p in sorted(folder.glob(f"{CLIP}*")) if (r := look(p))), None)
+            if remains is None:
                 shutil.rmtree(folder, ignore_errors=True)
                 self.removed += 1
+            else:
+                left.append((folder, remains))
+        for folder, remains in sorted(left, key=lambda item: self._is_ours(item[1])):
+            if not any(o.holds(remains) for f, o in left if f != folder and f.exists()):
+                try:
+                    self._salvage(remains)
+                except (RefusedError, OSError):  # no room: it stays as it is for the next start
+                    self.drop()
+                    continue
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _is_ours(self, remains: Remains) -> bool:
+        theirs = DriveFacts.of(remains)
+        return (self._facts.car_id, self._facts.route_id) == (theirs.car_id, theirs.route_id)
+
+    def _salvage(self, remains: Remains) -> None:
+        """Begin a clip with what is whole of an unfinished one, and seal it if its drive is over.
+
+        The new file is made beside the old one, which goes only then.
+        """
+        utc_ns, ours = remains.path.stat().st_mtime_ns, self._is_ours(remains)
+        if self.resumed is not None:
+            self.seal(self.resumed.events)
+            self.resumed = None
+        self.open(DriveFacts.of(remains))
+        assert self._writer is not None
+        carry_over(remains.path, self._writer)
+        self._first, self._last = (
+            Slot(
+                frame_id=frame_id,
+                mono_ns=mono_ns,
+                utc_ns=utc_ns,
+                flagged=False,
+                telemetry=b"",
+                images={},
+            )
+            for frame_id, mono_ns in zip(remains.frames, remains.span_ns, strict=True)
+        )
+        self.salvaged += 1
+        if ours:
+            self.resumed = remains
+        else:
+            self.seal(remains.events)
+
+
+def _number(folder: Path) -> int:
+    """Return n of a folder clip-n."""
+    text = folder.name.removeprefix("clip-")
+    return int(text) if text.isdigit() else 0
 
 
 def _complete(folder: Path) -> str | None:

@@ -152,6 +152,8 @@ def test_event_becomes_a_clip_that_reads_as_a_route(tmp_path):
         "lost_frames": 0,
         "errors": 0,
         "recovered": 0,
+        "salvaged": 0,
+        "removed": 0,
     }
     assert [e.trigger for e in clip.events] == ["brake", "ttc"]
     assert clip.frames == (20, 44)
