@@ -25,6 +25,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "vehicle": ({"vehicle"}, CAR),
     "vehicle.importers": ({"vehicle"}, CAR | {"pyarrow"}),  # docs/decisions/0003
     "vehicle.cli": ({"vehicle"}, CAR | COMMAND),
+    "vehicle.engine_openvino": ({"vehicle"}, CAR | {"openvino"}),  # the extra [openvino]
     "datalake": (
         {"datalake", "vehicle.contracts", "vehicle.geometry", "vehicle.route", "vehicle.video"},
         LAKE,

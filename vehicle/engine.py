@@ -1,96 +1,108 @@
-"""One seam over the inference runtime: run a network, and stop it when it is late.
+"""One seam over inference runtimes: run a network, and go on without it when it is late.
 
-onnxruntime on the CPU, bound once to fixed memory. A watchdog thread sets `RunOptions.terminate`
-at the absolute deadline; the runtime looks at it between two nodes, so control comes back within
-about a millisecond and the session stays usable.
+With a deadline the run belongs to a thread of its own. The loop sleeps until the answer or the
+deadline, whichever comes first. At the deadline the run is told to stop, and the loop goes on at
+once: the runtime looks at that wish only between two nodes, so waiting for it would put the tick
+at the mercy of the longest node. Until a stopped run has come back, nothing new is started.
 """
 
-import ctypes
-import ctypes.util
-import platform
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import onnxruntime as ort
 
 from vehicle.contracts.bundle import TensorSpec
-from vehicle.contracts.wire import RefusedError
+from vehicle.engine_ort import OnnxRuntime
+from vehicle.engine_runtime import (
+    InferenceCancelledError,
+    InferenceError,
+    InferenceHungError,
+    ModelFileError,
+    ModelInputError,
+    Runtime,
+    RuntimeMissingError,
+)
+from vehicle.engine_worker import Worker
 
-DTYPES: Final = {
-    "tensor(uint8)": np.uint8,
-    "tensor(int8)": np.int8,
-    "tensor(int32)": np.int32,
-    "tensor(int64)": np.int64,
-    "tensor(float)": np.float32,
-    "tensor(double)": np.float64,
-    "tensor(bool)": np.bool_,
-}
-IDLE_NS: Final = 3_600_000_000_000
-FATAL_ONLY: Final = 4
-"""Log level: a cancelled run is no error here, and the loop never writes to the terminal."""
+__all__ = [
+    "Engine",
+    "InferenceCancelledError",
+    "InferenceError",
+    "InferenceHungError",
+    "ModelFileError",
+    "ModelInputError",
+    "RuntimeMissingError",
+    "open_runtime",
+]
+
+RUNTIMES: Final = ("onnxruntime", "openvino")
+"""Runtimes by name: the default, and the one of the extra [openvino]."""
+
+SETTLE_US: Final = 1_000
+"""How long a new run waits for a stopped one to come back: about what stopping takes."""
 
 
-class ModelFileError(RefusedError):
-    """The network file is missing, or is not a network this engine can run."""
+def open_runtime(name: str, model_path: Path, threads: int) -> Runtime:
+    """Return a network in the runtime called `name`.
 
+    Raises:
+        RuntimeMissingError: not installed, or unknown.
+        ModelFileError: see the runtimes.
+    """
+    if name == "onnxruntime":
+        return OnnxRuntime(model_path, threads)
+    if name == "openvino":
+        from vehicle.engine_openvino import OpenVino
 
-class ModelInputError(RefusedError):
-    """An input is missing, unknown, or of another shape, type or layout than the network takes."""
-
-
-class InferenceError(RefusedError):
-    """The network gave no usable answer for this frame; the loop goes on without it."""
-
-
-class InferenceCancelledError(InferenceError):
-    """Inference was stopped because its deadline had passed."""
+        return OpenVino(model_path, threads)
+    raise RuntimeMissingError(f"runtime {name!r} is unknown, expected one of {list(RUNTIMES)}")
 
 
 class Engine:
-    """One network, ready to run on this machine.
+    """One network, ready to run on this machine; used by one thread.
 
     Args:
         model_path: an ONNX file whose inputs have fixed shapes.
         threads: of the runtime; more than one only where nothing else wants the cores.
+        runtime: one of RUNTIMES.
     Raises:
         ModelFileError: missing, unreadable, corrupt, or with inputs of unknown shape or type.
+        RuntimeMissingError: the runtime is not installed.
     """
 
-    def __init__(self, model_path: Path, threads: int = 1) -> None:
-        self._flush = _FlushToZero()
-        with self._flush:
-            self._session = _open(model_path, threads)
-        self.inputs = tuple(_spec(a, model_path) for a in self._session.get_inputs())
-        self._bound: dict[str, np.ndarray] = {}
-        self._binding = self._session.io_binding()
-        self._watchdog = _Watchdog()
-        try:
-            self._outputs = self._first_run(model_path)
-        except BaseException:
-            self._watchdog.close()
-            raise
-        for name, array in self._outputs.items():
-            self._binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+    def __init__(self, model_path: Path, threads: int = 1, runtime: str = "onnxruntime") -> None:
+        self.threads = threads
+        self._runtime = open_runtime(runtime, model_path, threads)
+        self.inputs = self._runtime.inputs
         self.outputs = tuple(
-            TensorSpec(name=n, shape=a.shape, dtype=a.dtype.name) for n, a in self._outputs.items()
+            TensorSpec(name=n, shape=a.shape, dtype=a.dtype.name)
+            for n, a in self._runtime.outputs[0].items()
         )
+        self._bound: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = {}, {}
+        self._side = 0
+        self._began_ns = 0
+        self._worker = Worker(self._runtime.infer)
+        self._closed = False
+
+    @property
+    def runtime(self) -> str:
+        """Return the name of the runtime."""
+        return self._runtime.name
 
     @property
     def flushes_denormals(self) -> bool:
         """Return whether subnormal numbers are treated as zero while the network runs."""
-        return self._flush.works
+        return self._runtime.flushes_denormals
 
     @property
-    def watchdog_thread_id(self) -> int:
-        """Return the kernel's id of the watchdog, which must outrank the thread it stops.
+    def thread_id(self) -> int:
+        """Return the kernel's id of the thread that waits for the network.
 
-        A loop in the real-time class gives it a higher priority or another core.
+        It follows the caller into the real-time class by itself, one step below.
         """
-        return self._watchdog.thread_id
+        return self._worker.thread_id
 
     def run(
         self, inputs: Mapping[str, np.ndarray], deadline_mono_ns: int | None = None
@@ -99,36 +111,46 @@ class Engine:
 
         Args:
             inputs: one C-contiguous array per input; arrays used again cost no new binding.
-            deadline_mono_ns: absolute, on the system's monotonic clock; None never cancels.
+            deadline_mono_ns: absolute, on the system's monotonic clock; control is back by then,
+                whatever the runtime does. None waits as long as it takes, in this thread.
         Returns:
-            The engine's own output arrays, overwritten by the next run: copy what must last.
+            The engine's own output arrays. The next run leaves them as they are, the one after
+            that overwrites them; a run without an answer counts for neither.
         Raises:
-            InferenceCancelledError: the deadline passed first. The engine can be used again.
+            InferenceCancelledError: the deadline passed first. The engine can be used again
+                (InferenceHungError: not yet, an earlier run is still on its way back).
             ModelInputError: the inputs are not what the network takes.
             InferenceError: the runtime failed.
         """
-        self._bind(inputs)
-        options = _run_options()
-        if not self._watchdog.arm(options, deadline_mono_ns):
+        if self._closed:
+            raise InferenceError("the engine is closed")
+        self._settle(deadline_mono_ns)
+        side = 1 - self._side
+        self._bind(side, inputs)
+        self._runtime.prepare()
+        self._began_ns = time.monotonic_ns()
+        if deadline_mono_ns is None:
+            error = self._inline(side)
+        elif deadline_mono_ns <= self._began_ns:
             raise InferenceCancelledError("deadline had passed before inference began")
-        began_ns = time.monotonic_ns()
-        try:
-            with self._flush:
-                self._session.run_with_iobinding(self._binding, options)
-        except Exception as error:
-            if self._watchdog.disarm():
-                took_ms = (time.monotonic_ns() - began_ns) * 1e-6
+        else:
+            self._worker.start(side)
+            if not self._worker.wait(deadline_mono_ns):
+                self._runtime.cancel()
                 raise InferenceCancelledError(
-                    f"inference was stopped at its deadline, {took_ms:.2f} ms after it began"
-                ) from None
+                    f"inference was stopped at its deadline, {self._since_ms():.2f} ms after it "
+                    "began"
+                )
+            error = self._worker.error
+        if error is not None:
             raise InferenceError(f"the runtime failed: {error}") from error
-        finally:
-            self._watchdog.disarm()
-        return self._outputs
+        self._side = side
+        return self._runtime.outputs[side]
 
     def close(self) -> None:
-        """Stop the watchdog; the engine cannot run any more."""
-        self._watchdog.close()
+        """Stop the thread; the engine cannot run any more."""
+        self._closed = True
+        self._worker.close()
 
     def __enter__(self) -> "Engine":
         return self
@@ -136,13 +158,37 @@ class Engine:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _bind(self, inputs: Mapping[str, np.ndarray]) -> None:
+    def _since_ms(self) -> float:
+        return (time.monotonic_ns() - self._began_ns) * 1e-6
+
+    def _inline(self, side: int) -> Exception | None:
+        try:
+            self._runtime.infer(side)
+        except Exception as error:
+            return error
+        return None
+
+    def _settle(self, deadline_ns: int | None) -> None:
+        """Wait a little for a run that was told to stop; without a deadline, until it is back."""
+        if not self._worker.busy:
+            return
+        now_ns = time.monotonic_ns()
+        until_ns = now_ns + (SETTLE_US * 1_000 if deadline_ns is not None else 3_600 * 10**9)
+        if not self._worker.wait(until_ns if deadline_ns is None else min(until_ns, deadline_ns)):
+            self._worker.demote()
+            raise InferenceHungError(
+                f"inference of an earlier frame has not come back {self._since_ms():.1f} ms after "
+                "it began; nothing new is started"
+            )
+
+    def _bind(self, side: int, inputs: Mapping[str, np.ndarray]) -> None:
         if len(inputs) != len(self.inputs):
             names = [s.name for s in self.inputs]
             raise ModelInputError(f"found inputs {sorted(inputs)}, expected {names}")
+        bound = self._bound[side]
         for spec in self.inputs:
             array = inputs.get(spec.name)
-            if array is not None and array is self._bound.get(spec.name):
+            if array is not None and array is bound.get(spec.name):
                 continue
             if array is None:
                 raise ModelInputError(f"input {spec.name!r} is missing; found {sorted(inputs)}")
@@ -153,147 +199,5 @@ class Engine:
                 )
             if not array.flags.c_contiguous:
                 raise ModelInputError(f"input {spec.name!r} is not C-contiguous: copy it first")
-            self._binding.bind_input(
-                spec.name, "cpu", 0, array.dtype, array.shape, array.ctypes.data
-            )
-            self._bound[spec.name] = array
-
-    def _first_run(self, path: Path) -> dict[str, np.ndarray]:
-        """Run on zeros: gives the shapes of the outputs, and makes later runs no slower."""
-        zeros = {s.name: np.zeros(s.shape, s.dtype) for s in self.inputs}
-        try:
-            with self._flush:
-                results = self._session.run(None, zeros, _run_options())
-        except Exception as error:
-            raise ModelFileError(f"{path} fails on zeros: {error}") from error
-        names = [o.name for o in self._session.get_outputs()]
-        return {
-            n: np.ascontiguousarray(np.zeros_like(r)) for n, r in zip(names, results, strict=True)
-        }
-
-
-class _Watchdog:
-    """One long-lived thread that terminates the armed run at its deadline."""
-
-    def __init__(self) -> None:
-        self._wake = threading.Condition()
-        self._options: ort.RunOptions | None = None
-        self._deadline_ns = 0
-        self._wakes_ns = 0
-        self._fired = self._closed = False
-        self._thread = threading.Thread(target=self._watch, name="inference-watchdog", daemon=True)
-        self._thread.start()
-
-    @property
-    def thread_id(self) -> int:
-        return self._thread.native_id or 0
-
-    def arm(self, options: ort.RunOptions, deadline_ns: int | None) -> bool:
-        """Watch a run; return False when its deadline has passed already."""
-        self._fired = False
-        if self._closed:
-            raise InferenceError("the engine is closed")
-        if deadline_ns is None:
-            return True
-        if deadline_ns <= time.monotonic_ns():
-            return False
-        with self._wake:
-            self._options, self._deadline_ns = options, deadline_ns
-            if deadline_ns < self._wakes_ns:
-                self._wake.notify()
-        return True
-
-    def disarm(self) -> bool:
-        """Stop watching; return whether the run was told to stop."""
-        if self._options is not None:
-            with self._wake:
-                self._options = None
-        return self._fired
-
-    def close(self) -> None:
-        with self._wake:
-            self._closed = True
-            self._wake.notify()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        with self._wake:
-            while not self._closed:
-                now_ns = time.monotonic_ns()
-                if self._options is not None and now_ns >= self._deadline_ns:
-                    self._fired = True
-                    self._options.terminate = True
-                    self._options = None
-                armed = self._options is not None
-                self._wakes_ns = self._deadline_ns if armed else now_ns + IDLE_NS
-                self._wake.wait((self._wakes_ns - now_ns) * 1e-9)
-
-
-class _FlushToZero:
-    """Treats subnormal floats as zero on this thread while a network runs, then as before.
-
-    A float network took 1.1 s instead of 75 ms on black images because of them. The runtime's own
-    setting acts on its own threads, and for good on the thread that makes the first session; here
-    it acts on whichever thread runs, and is put back afterwards, so that no other arithmetic of the
-    loop depends on whether there is a network.
-    Source: glibc fenv_t on x86-64: MXCSR at byte 28; bits FTZ (15) and DAZ (6), Intel SDM 1, 10.2.
-    """
-
-    _BITS = 0x8040
-
-    def __init__(self) -> None:
-        self.works = platform.machine() == "x86_64" and platform.libc_ver()[0] == "glibc"
-        if self.works:
-            self._libm = ctypes.CDLL(ctypes.util.find_library("m") or "libm.so.6")
-            self._before = (ctypes.c_uint32 * 8)()
-            self._during = (ctypes.c_uint32 * 8)()
-
-    def __enter__(self) -> None:
-        if self.works:
-            self._libm.fegetenv(self._before)
-            ctypes.memmove(self._during, self._before, ctypes.sizeof(self._before))
-            self._during[7] |= self._BITS
-            self._libm.fesetenv(self._during)
-
-    def __exit__(self, *_: object) -> None:
-        if self.works:
-            self._libm.fesetenv(self._before)
-
-
-def _open(path: Path, threads: int) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = FATAL_ONLY
-    options.use_deterministic_compute = True
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ModelFileError(f"no network at {path}: {error.strerror}") from error
-    try:
-        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise ModelFileError(
-            f"{path} ({len(data)} bytes) is not a network that can run here: {error}"
-        ) from error
-
-
-def _run_options() -> ort.RunOptions:
-    options = ort.RunOptions()
-    options.log_severity_level = FATAL_ONLY
-    return options
-
-
-def _spec(value: Any, path: Path) -> TensorSpec:
-    fixed = all(isinstance(d, int) and d > 0 for d in value.shape)
-    if not fixed or value.type not in DTYPES:
-        raise ModelFileError(
-            f"{path}: input {value.name!r} is {value.type} {value.shape}, expected fixed sizes and "
-            "a plain type; export it without dynamic axes"
-        )
-    dtype = np.dtype(DTYPES[value.type]).name
-    return TensorSpec(name=value.name, shape=tuple(value.shape), dtype=dtype)
+            self._runtime.bind(side, spec.name, array)
+            bound[spec.name] = array

@@ -112,11 +112,6 @@ class Perception:
         self._mark("decode", began_ns)
         return detections
 
-    @property
-    def watchdog_thread_id(self) -> int:
-        """Return the id of the thread that cancels late inference; see Engine."""
-        return self._engine.watchdog_thread_id
-
     def close(self) -> None:
         """Stop the engine."""
         self._engine.close()

@@ -1,8 +1,11 @@
 """The engine runs, refuses what it cannot run, and stops a run that is late."""
 
 import itertools
+import os
+import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +13,15 @@ import pytest
 from onnx import TensorProto, helper
 from tiny_bundle import golden_inputs, model, network
 
+from vehicle.contracts.bundle import TensorSpec
 from vehicle.engine import (
     Engine,
     InferenceCancelledError,
     InferenceError,
+    InferenceHungError,
     ModelFileError,
     ModelInputError,
+    RuntimeMissingError,
 )
 
 SIZE, STEPS = 256, 400
@@ -61,11 +67,16 @@ def test_outputs_follow_the_inputs(tiny_path: Path) -> None:
     assert third == pytest.approx(0.0)
 
 
-def test_outputs_stay_at_one_place_in_memory(tiny_path: Path) -> None:
+def test_a_run_leaves_the_outputs_of_the_one_before_as_they_are(tiny_path: Path) -> None:
+    inputs, dark = golden_inputs(), {n: np.zeros_like(a) for n, a in golden_inputs().items()}
     with Engine(tiny_path) as engine:
-        first = engine.run(golden_inputs())
-        second = engine.run(golden_inputs())
-    assert all(first[n] is second[n] for n in first)
+        first = engine.run(inputs)
+        kept = {n: a.copy() for n, a in first.items()}
+        second = engine.run(dark)
+        assert all(np.array_equal(first[n], kept[n]) for n in first)
+        assert second["uncertainty"] != first["uncertainty"]
+        third = engine.run(dark)
+        assert all(first[n] is third[n] for n in first)
 
 
 def test_late_run_is_cancelled_and_the_engine_runs_again(slow_path: Path) -> None:
@@ -78,8 +89,10 @@ def test_late_run_is_cancelled_and_the_engine_runs_again(slow_path: Path) -> Non
         with pytest.raises(InferenceCancelledError, match="stopped at its deadline"):
             engine.run(x, began_ns + whole_ns // 10)
         cancelled_ns = time.monotonic_ns() - began_ns
-        answer = engine.run(x, time.monotonic_ns() + 60_000_000_000)["y"]
+        answer = engine.run(x)["y"]  # without a deadline: waits for the stopped one first
+        stopped_ns = time.monotonic_ns() - began_ns
     assert cancelled_ns < whole_ns * 0.7
+    assert stopped_ns < whole_ns * 1.9, "the stopped run ran on to its end"
     assert np.allclose(answer, 1.0, atol=1e-3)
 
 
@@ -91,7 +104,80 @@ def test_every_late_run_of_many_is_cancelled_without_new_threads(slow_path: Path
             with pytest.raises(InferenceCancelledError):
                 engine.run(x, time.monotonic_ns() + 2_000_000)
         assert threading.active_count() == before
-        assert engine.watchdog_thread_id in {t.native_id for t in threading.enumerate()}
+        assert engine.thread_id in {t.native_id for t in threading.enumerate()}
+
+
+class Hung:
+    """A runtime that blocks in one node and hears no cancel until told."""
+
+    name, flushes_denormals = "hung", False
+
+    def __init__(self) -> None:
+        self.inputs = (TensorSpec(name="x", shape=(1,), dtype="float32"),)
+        self.outputs = {"y": np.zeros(1)}, {"y": np.zeros(1)}
+        self.free = threading.Event()
+        self.free.set()
+        self.runs = 0
+
+    def bind(self, side: int, name: str, array: np.ndarray) -> None:
+        pass
+
+    def prepare(self) -> None:
+        pass
+
+    def infer(self, side: int) -> None:
+        self.runs += 1
+        number = self.runs
+        self.outputs[side]["y"][:] = -number  # half an answer
+        assert self.free.wait(20.0)
+        self.outputs[side]["y"][:] = number
+
+    def cancel(self) -> None:
+        pass
+
+
+def test_a_run_that_never_comes_back_does_not_keep_the_loop(
+    tiny_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hung, x = Hung(), {"x": np.zeros(1, np.float32)}
+    monkeypatch.setattr("vehicle.engine.open_runtime", lambda *_: hung)
+    with Engine(tiny_path) as engine:
+        answer = engine.run(x, time.monotonic_ns() + 10**9)
+        assert answer["y"] == 1
+        hung.free.clear()
+        began = time.monotonic()
+        with pytest.raises(InferenceCancelledError, match="stopped at its deadline"):
+            engine.run(x, time.monotonic_ns() + 5_000_000)
+        for _ in range(5):
+            with pytest.raises(InferenceHungError, match="has not come back"):
+                engine.run(x, time.monotonic_ns() + 5_000_000)
+        assert time.monotonic() - began < 1.0
+        assert (hung.runs, answer["y"][0]) == (2, 1), "a late run wrote where the loop reads"
+        hung.free.set()
+        time.sleep(0.05)
+        assert answer["y"] == 1
+        assert engine.run(x, time.monotonic_ns() + 10**9)["y"] == 3
+        assert answer["y"] == 1
+
+
+def test_the_helper_thread_stands_one_step_below_the_loop(tiny_path: Path) -> None:
+    inputs, before = golden_inputs(), os.sched_getaffinity(0)
+    with Engine(tiny_path) as engine:
+        try:
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(20))
+        except PermissionError:
+            pytest.skip("no SCHED_FIFO on this machine")
+        try:
+            os.sched_setaffinity(0, {max(before)})
+            engine.run(inputs, time.monotonic_ns() + 10**10)
+            assert os.sched_getscheduler(engine.thread_id) == os.SCHED_FIFO
+            assert os.sched_getparam(engine.thread_id).sched_priority == 19
+            assert os.sched_getaffinity(engine.thread_id) == {max(before)}
+        finally:
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+            os.sched_setaffinity(0, before)
+        engine.run(inputs, time.monotonic_ns() + 10**10)
+        assert os.sched_getscheduler(engine.thread_id) == os.SCHED_OTHER
 
 
 def test_past_deadline_is_refused_before_it_runs(slow_path: Path) -> None:
@@ -171,3 +257,57 @@ def test_subnormal_numbers_are_zero_in_the_network_and_only_there(tmp_path: Path
         answer = engine.run({"x": tiny})["y"]
         assert (answer == 0.0).all()
         assert (tiny * np.float32(0.5) > 0.0).all()
+
+
+def test_openvino_runs_the_same_file_and_comes_back_at_the_deadline(tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="the extra [openvino] is not installed")
+    path = tmp_path / "model.onnx"
+    path.write_bytes(network())
+    inputs = golden_inputs()
+    with Engine(path) as usual, Engine(path, runtime="openvino") as other:
+        assert (other.runtime, other.inputs) == ("openvino", usual.inputs)
+        assert {s.name: s.shape for s in other.outputs} == {s.name: s.shape for s in usual.outputs}
+        for deadline_ns in (None, time.monotonic_ns() + 10**10):
+            wanted, found = usual.run(inputs), other.run(inputs, deadline_ns)
+            assert all(np.allclose(found[n], wanted[n], atol=1e-4) for n in wanted)
+        first = other.run(inputs)
+        kept = {n: a.copy() for n, a in first.items()}
+        other.run({n: np.zeros_like(a) for n, a in inputs.items()})
+        assert all(np.array_equal(first[n], kept[n]) for n in first)
+
+
+def test_openvino_names_a_file_it_cannot_run(tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="the extra [openvino] is not installed")
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"not a network")
+    for file in (path, tmp_path / "absent.onnx"):
+        with pytest.raises(ModelFileError, match=r"\.onnx"):
+            Engine(file, runtime="openvino")
+
+
+def test_late_openvino_does_not_keep_the_loop(slow_path: Path) -> None:
+    pytest.importorskip("openvino", reason="the extra [openvino] is not installed")
+    x = {"x": np.ones((SIZE, SIZE), np.float32)}
+    with Engine(slow_path, runtime="openvino") as engine:
+        whole_s = min(_took_s(lambda: engine.run(x)) for _ in range(2))
+        began = time.monotonic()
+        with pytest.raises(InferenceCancelledError):
+            engine.run(x, time.monotonic_ns() + int(whole_s * 1e8))
+        assert time.monotonic() - began < 0.7 * whole_s
+        assert np.allclose(engine.run(x)["y"], 1.0, atol=1e-3)
+
+
+def _took_s(act: Callable[[], object]) -> float:
+    began = time.monotonic()
+    act()
+    return time.monotonic() - began
+
+
+def test_unknown_or_absent_runtime_is_named(
+    tiny_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RuntimeMissingError, match="'tensorrt' is unknown"):
+        Engine(tiny_path, runtime="tensorrt")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(RuntimeMissingError, match=r"pip install 'roadloop\[openvino\]'"):
+        Engine(tiny_path, runtime="openvino")
