@@ -1,8 +1,8 @@
 """A planner with nothing to guess: every road user and the true road, scored as PDM-Closed scores.
 
-Its proposals are rolled out by the very code of the car's planner; what differs is that it knows
-all road users and the map, and that no envelope stands behind it. It is the yardstick for what
-rules of this kind reach behind perfect perception.
+It knows all road users, who keep their velocity in its eyes, and the map; no envelope stands
+behind it. It is the yardstick for what rules of this kind reach behind perfect perception, and
+keeps its own roll-out (sim/pdm_rollout.py), so that work on the car's planner does not move it.
 """
 
 import math
@@ -10,9 +10,10 @@ from typing import Final
 
 import numpy as np
 
+from sim import pdm_rollout
+from sim.pdm_rollout import CF, EP, LK, NC, SCORES, STEP_S, STEPS, TTC
 from sim.peers import Act, NoGuidanceError, tell_red_lights
 from sim.trace import World
-from vehicle import proposals
 from vehicle.config import VehicleConfig
 from vehicle.contracts.ego import EgoState, Guidance
 from vehicle.contracts.frame import Observation
@@ -20,7 +21,6 @@ from vehicle.contracts.plan import Plan, Trajectory
 from vehicle.contracts.scene import TRACK
 from vehicle.controller import Controller, lateral_gains
 from vehicle.paths import resample, speed_profile
-from vehicle.proposals import CF, EP, LK, NC, SCORES, STEP_S, STEPS, TTC
 
 _SIDES_M: Final = (0.0, 1.0, -1.0)
 _SPEEDS: Final = (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -98,10 +98,9 @@ class Pdm:
             ]
         )
         targets = np.array([p * limit for _ in _SIDES_M for p in _SPEEDS] + [0.0])
-        proposals.propose(
+        pdm_rollout.propose(
             states, scores, hits, start, path, profile, self._gains, _users(obs), self._offsets,
-            targets, self._brakes, self._body, c.rear_overhang_m, np.zeros((0, 0), np.uint8),
-            np.zeros(3),
+            targets, self._brakes, self._body, c.rear_overhang_m,
         )  # fmt: skip
         return states, scores, hits
 
