@@ -20,23 +20,43 @@ def generate(
     town_from: Annotated[int, typer.Option(help="First town, e.g. 0.")] = 0,
     town_to: Annotated[int, typer.Option(help="Last town, included.")] = 3,
     frames: Annotated[int, typer.Option(help="Labelled frames in total.")] = 400,
-    light: Annotated[str, typer.Option(help="day, dusk or night.")] = "day",
-    weather: Annotated[str, typer.Option(help=_WEATHER)] = "clear",
+    light: Annotated[
+        str, typer.Option(help="day, dusk or night; several with commas, or all.")
+    ] = "day",
+    weather: Annotated[
+        str, typer.Option(help=f"{_WEATHER[:-1]}; several with commas, or all.")
+    ] = "clear",
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
-    family: Annotated[
-        list[str] | None,
-        typer.Option(help="Scenario family; repeat for several in turn. Default: everyday ones."),
-    ] = None,
+    families: Annotated[
+        str,
+        typer.Option(
+            help="Scenario families in turn: names with commas; base: everyday ones; all: every "
+            "one that is not kept for tests."
+        ),
+    ] = "base",
+    sequence: Annotated[
+        int, typer.Option(help="Frames in a run; those after the first know the ego's motion.")
+    ] = 1,
+    sequence_step_s: Annotated[float, typer.Option(help="Between the frames of a run.")] = 0.1,
+    signals_ratio: Annotated[
+        float, typer.Option(help="Share of episodes whose junctions have traffic lights.")
+    ] = 0.4,
     json_: Annotated[bool, typer.Option("--json", help="Print the manifest's facts.")] = False,
 ) -> None:
-    """Write a dataset of labelled simulator frames (8 cameras, boxes, BEV raster).
+    """Write a dataset of labelled simulator frames.
+
+    A frame has 8 pictures, boxes with velocities, the BEV raster, the lines of the ego's lane and
+    of those beside it, and the state of the traffic light that rules the ego's route.
 
     Training towns are 0..15, demo towns 16..19, test towns from 100.
     """
     from rich.progress import Progress
 
-    from sim.generate import DEFAULT_FAMILIES
+    from sim.generate import ALL_FAMILIES, DEFAULT_FAMILIES
     from sim.generate import generate as make
+    from sim.weather import LIGHTS, WEATHERS
+
+    named = {"all": ALL_FAMILIES, "base": DEFAULT_FAMILIES}
 
     with Progress(disable=json_) as bar:
         task = bar.add_task(f"{light} frames", total=frames)
@@ -44,10 +64,13 @@ def generate(
             out,
             towns=range(town_from, town_to + 1),
             frames=frames,
-            light=light,
-            weather=weather,
+            light=tuple(LIGHTS) if light == "all" else tuple(light.split(",")),
+            weather=tuple(WEATHERS) if weather == "all" else tuple(weather.split(",")),
             seed=seed,
-            families=tuple(family or DEFAULT_FAMILIES),
+            families=named[families] if families in named else tuple(families.split(",")),
+            sequence=sequence,
+            sequence_step_s=sequence_step_s,
+            signals_ratio=signals_ratio,
             progress=lambda done: bar.update(task, completed=done),
         )
     facts = {

@@ -13,6 +13,7 @@ from sim.actors import Actors
 from sim.collisions import boxes_touch as boxes_touch
 from sim.collisions import touched
 from sim.dynamics import Motion, advance
+from sim.labels import LaneLines, light_label, signal_ahead
 from sim.lights import RED, YELLOW, Heads, Signals
 from sim.navigation import drive_by_truth
 from sim.opendrive import load_map
@@ -31,6 +32,7 @@ from vehicle.config import RIG_R, VehicleConfig
 from vehicle.contracts.ego import ControlCommand
 from vehicle.contracts.frame import FrameSet, Observation, Rig
 from vehicle.contracts.scenario import LightName, Scenario
+from vehicle.contracts.scene import Signal
 
 if TYPE_CHECKING:
     from vehicle.drive import Drive
@@ -96,6 +98,7 @@ class Episode:
         self.collided = False
         self.collisions: list[tuple[int, int]] = []
         self._shot: Shot | None = None
+        self._lane_lines = LaneLines(self.town)
         self.script: Script | None = None
         self._depart(self._rng)
         self._origin = (self.motion.x_m, self.motion.y_m)
@@ -212,7 +215,9 @@ class Episode:
             guidance=self.route.guidance(
                 self.motion, None if self.signals is None else self.signals.stop_s_m
             ),
-            traffic=true_scene(self.actors.table, self.pose, self.frame_id, self.mono_ns)
+            traffic=true_scene(
+                self.actors.table, self.pose, self.frame_id, self.mono_ns, self.signal_ahead()
+            )
             if truth
             else None,
         )
@@ -236,6 +241,19 @@ class Episode:
         scenery = self.town.scenery
         solids = scenery.footprints[scenery.solid]
         return boxes, label_bev(self.town.ground, boxes, solids, self.pose)
+
+    def signal_ahead(self) -> Signal:
+        """Return the traffic light that rules the ego's route within 60 m, as it is."""
+        return signal_ahead(self.route, self.signals, self.t_s)[0]
+
+    def road_truth(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return light float32 [2] (LIGHT_COLUMNS) and lanes float32 [4, 50] (LANE_LINES)."""
+        signal, row = signal_ahead(self.route, self.signals, self.t_s)
+        light = light_label(
+            signal, row, self._heads, self.shot(), self.rig, self.pose,
+            self.light.weather.extinction_1pm,
+        )  # fmt: skip
+        return light, self._lane_lines.label(self.route, self.pose)
 
     def step(self, command: ControlCommand | None) -> None:
         """Move the world on by one tick; without a command a driver who sees all drives."""

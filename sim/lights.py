@@ -31,7 +31,11 @@ _SHINES: Final = (TAIL, TAIL, BEACON)
 _UNLIT: Final = ((62.0, 18.0, 16.0), (62.0, 48.0, 18.0), (16.0, 52.0, 32.0))
 _HOUSING: Final = (34.0, 36.0, 38.0)
 _POLE: Final = (112.0, 116.0, 118.0)
-_LAMP_M: Final = 0.14
+_LAMP_M: Final = 0.2
+"""Radius: a third more than the 300 mm of a street's lamps, so that one at 30 m covers a few pixels
+of a 256 px wide camera, as a real one does of a real camera."""
+_SPACING_M: Final = 0.47
+_HOUSING_M: Final = (0.27, 1.5)
 _QUADS_PER_LAMP: Final = 3
 
 
@@ -250,12 +254,12 @@ def _head(
         _turned(pole, along, right, (-0.05, 0.05), (-arm, 0.0), 5.7), _POLE,
     )  # fmt: skip
     own: list[int] = []
-    for across, low in ((0.0, 2.5), (-arm, 5.05)):
+    for across, low in ((0.0, 2.5), (-arm, 4.75)):
         own += _box_with_lamps(mesh, pole + right * across - along * 0.2, along, right, low)
     # [head, quad of a lamp, lamp] -> [head * quad, lamp]
     lamps.append(list(np.array(own).reshape(2, 3, _QUADS_PER_LAMP).transpose(0, 2, 1).ravel()))
     middle = pole - right * arm / 2
-    return (float(middle[0]), float(middle[1])), (3.1, math.hypot(3.2, arm / 2 + 0.6))
+    return (float(middle[0]), float(middle[1])), (3.1, math.hypot(3.4, arm / 2 + 0.6))
 
 
 def _turned(
@@ -276,14 +280,15 @@ def _box_with_lamps(
     mesh: MeshBuilder, at: np.ndarray, along: np.ndarray, right: np.ndarray, low: float
 ) -> list[int]:
     """Add a housing that faces the traffic and its lamps, red on top; return the lamps' quads."""
+    half, tall = _HOUSING_M
     mesh.prism(
-        _turned(at, along, right, (0.0, 0.16), (-0.2, 0.2), low),
-        _turned(at, along, right, (0.0, 0.16), (-0.2, 0.2), low + 1.1), _HOUSING,
+        _turned(at, along, right, (0.0, 0.16), (-half, half), low),
+        _turned(at, along, right, (0.0, 0.16), (-half, half), low + tall), _HOUSING,
     )  # fmt: skip
     quads = []
     angle = (np.arange(8) + 0.5) * (math.pi / 4)
     for k in range(3):
-        z = low + 0.9 - 0.35 * k
+        z = low + tall / 2 + _SPACING_M * (1 - k)
         flat = (at - along * 0.01)[None] + np.outer(_LAMP_M * np.cos(angle), right)
         disc = np.column_stack([flat, z + _LAMP_M * np.sin(angle)])
         for corners in ([0, 1, 2, 3], [0, 3, 4, 7], [4, 5, 6, 7]):

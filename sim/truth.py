@@ -7,7 +7,7 @@ import numpy as np
 
 from sim.trace import ACTOR_STATE, EgoSample
 from vehicle.config import VehicleConfig
-from vehicle.contracts.scene import KINDS, TRACK, Scene
+from vehicle.contracts.scene import KINDS, TRACK, Scene, Signal
 
 _THINGS: Final = tuple(KINDS.index(k) for k in ("cone", "debris", "other"))
 _REACH_M: Final = 80.0
@@ -42,11 +42,18 @@ def actor_states(table: np.ndarray) -> np.ndarray:
     return out
 
 
-def true_scene(table: np.ndarray, ego: np.ndarray, frame_id: int, mono_ns: int) -> Scene:
+def true_scene(
+    table: np.ndarray,
+    ego: np.ndarray,
+    frame_id: int,
+    mono_ns: int,
+    signal: Signal | None = None,
+) -> Scene:
     """Return everybody within 80 m, seen or hidden, as tracks in the ego frame.
 
     Args:
         ego: x, y, yaw of the ego frame.
+        signal: the traffic light that rules the ego's route, where the world knows it.
     """
     c, s = math.cos(ego[2]), math.sin(ego[2])
     dx, dy = table["x_m"] - ego[0], table["y_m"] - ego[1]
@@ -71,4 +78,5 @@ def true_scene(table: np.ndarray, ego: np.ndarray, frame_id: int, mono_ns: int) 
         embedding=np.zeros(0, np.float32),
         uncertainty_ratio=math.nan,
         fresh=True,
+        signal=signal,
     )

@@ -4,6 +4,7 @@ Three packages meet in this file and in nothing else: the simulator and the lake
 training reads them. A dataset folder holds `dataset.json` (written last) and shards `*.npz`.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,6 +141,14 @@ def all_columns(boxes: np.ndarray) -> np.ndarray:
             f"[M, {_OLD_BOX_COLUMNS}]: make the labels again"
         )
     return boxes
+
+
+def motion_between(before: np.ndarray, after: np.ndarray, dt_s: float) -> np.ndarray:
+    """Return float32 [4] (MOTION_COLUMNS) of two poses x, y, yaw in one frame, `dt_s` apart."""
+    c, s = math.cos(before[2]), math.sin(before[2])
+    dx, dy = after[0] - before[0], after[1] - before[1]
+    turn = math.remainder(float(after[2] - before[2]), 2.0 * math.pi)
+    return np.array([c * dx + s * dy, -s * dx + c * dy, turn, dt_s], np.float32)
 
 
 def boxes_from_tracks(tracks: np.ndarray, visible_px: np.ndarray) -> np.ndarray:
