@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from vehicle.contracts.telemetry import Health
 from vehicle.contracts.wire import RefusedError
+from vehicle.realtime import ordinary
 from vehicle.ring import Ring
 
 RECORDER: Final = 0
@@ -17,10 +18,18 @@ UPLINK: Final = 2
 SUPERVISOR: Final = 3
 """Places in the ring's table of readers. The last two read no frames and only leave notes."""
 
+PLACES: Final = {"recorder": RECORDER, "shadow": SHADOW, "uplink": UPLINK}
+
 NICE: Final = 10
 
 REFUSED: Final = 3
 """Exit code of a part that was told something it must refuse: starting it again is no use."""
+
+
+def be_nice() -> None:
+    """Take what the loop and the supervisor leave of any core."""
+    ordinary()
+    os.nice(NICE)
 
 
 class Lifeline:
@@ -31,13 +40,15 @@ class Lifeline:
 
     Args:
         car: process id of the frame loop.
+        finishes: SIGTERM asks to finish; without it, a part that may be cut off anywhere just ends.
     """
 
-    def __init__(self, car: int) -> None:
+    def __init__(self, car: int, *, finishes: bool = False) -> None:
         self._stopped = False
         self._bell = os.eventfd(0)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is for the loop, which then ends us
-        signal.signal(signal.SIGTERM, self._stop)
+        if finishes:
+            signal.signal(signal.SIGTERM, self._stop)
         self._poll = select.poll()
         self._poll.register(self._bell, select.POLLIN)
         with suppress(ProcessLookupError):

@@ -3,18 +3,25 @@
 import ctypes
 import gc
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 FIFO_PRIORITY = 50
 _MCL_CURRENT, _MCL_FUTURE = 1, 2
+_NAMES = {
+    "sched_fifo": "SCHED_FIFO",
+    "affinity": "core of its own",
+    "memory_lock": "locked memory",
+    "gc": "frozen garbage collector",
+}
 
 
 def prepare(core: int | None = None) -> dict[str, str]:
     """Make this process as punctual as the machine allows; call it after warm-up.
 
     A loop in SCHED_FIFO must sleep between frames: Linux takes 50 ms of each second from one that
-    never does. `core` is shared with nothing only if whoever starts the car arranged that.
+    never does. `core` is shared with nothing only if whoever starts the car arranged that. The
+    thread that runs the network follows the loop by itself (vehicle/engine_worker.py).
 
     Args:
         core: CPU to stay on; None takes the last one this process may use.
@@ -27,6 +34,27 @@ def prepare(core: int | None = None) -> dict[str, str]:
         "memory_lock": _attempt(_lock_memory),
         "sched_fifo": _attempt(_real_time_class),
     }
+
+
+def in_words(granted: Mapping[str, str]) -> str:
+    """Return in one line what `prepare` could have, and what not and why."""
+    had = [_NAMES.get(name, name) for name, state in granted.items() if state == "had"]
+    lacks = [
+        f"no {_NAMES.get(name, name)} ({state})"
+        for name, state in granted.items()
+        if state != "had"
+    ]
+    if not lacks:
+        return f"real time: {', '.join(had)}"
+    return f"best effort: {', '.join(lacks)}; had: {', '.join(had) or 'nothing'}"
+
+
+def ordinary() -> None:
+    """Be an ordinary process on any core again, whatever a real-time parent handed on."""
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    with suppress(OSError):
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))
 
 
 @contextmanager

@@ -25,10 +25,10 @@ from vehicle.contracts.tick import Tick
 from vehicle.contracts.wire import RefusedError
 from vehicle.cutter import Action, ClipCutter, Keep, Open, Seal
 from vehicle.lifeline import (
-    NICE,
     RECORDER,
     Lifeline,
     NoteBook,
+    be_nice,
     health_of,
     read_note,
 )
@@ -232,8 +232,8 @@ class Recorder:
 def record(settings_bytes: bytes) -> None:
     """Be the recorder process until the writer ends, dies, or SIGTERM comes."""
     settings = wire.from_bytes(RecorderSettings, settings_bytes)
-    line = Lifeline(settings.car)
-    os.nice(NICE)
+    line = Lifeline(settings.car, finishes=True)
+    be_nice()
     ring = Ring.at(settings.ring)
     desk = _Desk(settings, ring)
     while desk.step():

@@ -9,7 +9,7 @@ from vehicle.contracts.frame import Rig
 
 MAGIC: Final = 0x524F_4144_5249_4E47
 READERS: Final = 8
-NOTE_BYTES: Final = 1024
+NOTE_BYTES: Final = 4096
 HEADER_WORDS: Final = 16
 READER_WORDS: Final = 8 + NOTE_BYTES // 8
 SLOT_WORDS: Final = 8
