@@ -1,19 +1,17 @@
 """The frame loop: what follows what in one tick, and which parts drive."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from vehicle.budget import Budget
 from vehicle.config import VehicleConfig
 from vehicle.contracts.campaign import Campaign
-from vehicle.contracts.ego import ControlCommand
 from vehicle.contracts.frame import Observation, Rig
-from vehicle.contracts.plan import Plan
-from vehicle.contracts.scene import Scene
 from vehicle.contracts.tick import Sink, Tick
-from vehicle.controller import Controller
-from vehicle.planner import Planner
-from vehicle.safety import Envelope
+from vehicle.engine_choice import EngineChoice
+from vehicle.pilot import Pilot
 from vehicle.sight import Sight
 from vehicle.trigger import Triggers
 
@@ -25,14 +23,13 @@ class Drive:
         self, *, car_id: str, route_id: str, rig: Rig | None, bundle: Path | None,
         campaign: Campaign, budget: Budget, sinks: tuple[Sink, ...] = (), adapt: bool = False,
         config: VehicleConfig | None = None, rate_hz: float = 10.0,
+        engine: EngineChoice | None = None,
     ) -> None:  # fmt: skip
         config = config or VehicleConfig()
         self.car_id, self.route_id, self._budget, self._sinks = car_id, route_id, budget, sinks
-        self.sight = Sight.open(bundle, rig, adapt, config)
+        self.sight = Sight.open(bundle, rig, adapt, config, engine)
         self.parts = {"perception": self.sight.state, "tracker": self.sight.tracking}
-        self._planner = Planner(config)
-        self._previous: Plan | None = None
-        self._controller, self._envelope = Controller(config), Envelope(config)
+        self.pilot = Pilot(config)
         # in a run that nobody waits for, no tick is late
         kept = tuple(t for t in campaign.triggers if budget.enforce or t.kind != "deadline_miss")
         self._triggers = Triggers(replace(campaign, triggers=kept), rate_hz, config)
@@ -42,37 +39,38 @@ class Drive:
         budget, sight, frame = self._budget, self.sight, obs.frame
         budget.begin(frame.frame_id, release_mono_ns)
         scene = sight.see(obs, budget)
-        plan, command = self._act(obs, scene)
+        plan, command = self.pilot.act(scene, obs, sight.rung, budget)
         budget.command_left()
-        timing = budget.timing(sight.rung, sight.cancelled)
-        events = self._triggers.evaluate(obs, scene, plan, command, timing)
+        rung = plan.rung if plan is not None else sight.rung
+        timing = budget.timing(rung, sight.cancelled)
+        events = self._try(
+            "trigger", lambda: self._triggers.evaluate(obs, scene, plan, command, timing)
+        )
         budget.mark("trigger")
-        timing = budget.timing(sight.rung, sight.cancelled)
+        timing = budget.timing(rung, sight.cancelled)
         tick = Tick(
             frame_id=frame.frame_id, scene=scene, plan=plan, command=command, timing=timing,
-            misses=budget.misses(timing), events=events,
+            misses=budget.misses(timing), events=events or (),
         )  # fmt: skip
         for sink in self._sinks:
-            sink.publish(obs, tick)
+            self._try(type(sink).__name__, lambda sink=sink: sink.publish(obs, tick))
         budget.mark("publish")
-        return replace(tick, timing=budget.timing(sight.rung, sight.cancelled))
+        self._note(obs)
+        return replace(tick, timing=budget.timing(rung, sight.cancelled))
 
-    def _act(
-        self, obs: Observation, scene: Scene | None
-    ) -> tuple[Plan | None, ControlCommand | None]:
-        budget, ego = self._budget, obs.ego
-        state = "drives" if ego is not None else f"no ego motion in frame {obs.frame.frame_id}"
+    def _try(self, part: str, act: Callable[[], Any]) -> Any:
+        """Do what is no part of the command; on the road a fault of it is named, not raised."""
+        try:
+            return act()
+        except Exception as error:
+            if not self._budget.enforce:
+                raise
+            self.parts[part] = f"{type(error).__name__}: {error}"
+
+    def _note(self, obs: Observation) -> None:
+        state = "drives" if obs.ego is not None else f"no ego motion in frame {obs.frame.frame_id}"
         self.parts |= dict.fromkeys(("planner", "controller", "safety"), state)
         self.parts["tracker"] = self.sight.tracking
-        if ego is None:
-            self._previous = None
-            return None, None
-        self._previous = plan = self._planner.plan(scene, obs, self._previous, self.sight.rung)
-        budget.mark("plan")
-        command = self._controller.command(plan, ego, plan.frame_id, plan.mono_ns)
-        command = self._envelope.limit(command, scene, ego)
-        budget.mark("control")
-        return plan, command
 
     def close(self) -> None:
         """Stop perception; sinks are closed by whoever opened them."""

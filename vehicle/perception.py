@@ -15,6 +15,7 @@ from vehicle.contracts.scene import KINDS, Occupancy
 from vehicle.contracts.wire import RefusedError
 from vehicle.decode import Decoder, all_finite, to_levels
 from vehicle.engine import Engine, InferenceError
+from vehicle.engine_choice import EngineChoice
 from vehicle.preprocess import GREY, Preprocessor, input_shapes
 from vehicle.visibility import seen_cells
 
@@ -53,8 +54,8 @@ class Perception:
         bundle_folder: verified before anything of it is used.
         rig: the car's cameras.
         adapt: see through other cameras than the network was trained on.
-        threads: of the inference runtime.
         config: for the least score of a detection.
+        engine: what runs the network; None: the default runtime on one thread.
     Raises:
         RigMismatchError: the cameras differ, and adapt is off or does not help.
         NetworkShapeError: the network does not fit its manifest or this stage.
@@ -67,8 +68,8 @@ class Perception:
         rig: Rig,
         *,
         adapt: bool = False,
-        threads: int = 1,
         config: VehicleConfig | None = None,
+        engine: EngineChoice | None = None,
     ) -> None:
         self.bundle = bundles.load(bundle_folder)
         self.preprocessor = Preprocessor(rig, self.bundle.rig, adapt=adapt)
@@ -81,7 +82,8 @@ class Perception:
         self._decoder = Decoder(self.bundle.kinds, self.bundle.bev_box, least)
         self.stage_us: dict[str, float] = {}
         """Microseconds per stage of the last call; a stage that did not finish is not in it."""
-        self._engine = Engine(bundle_folder / bundles.MODEL, threads)
+        chosen = engine or EngineChoice()
+        self._engine = Engine(bundle_folder / bundles.MODEL, chosen.threads, chosen.runtime)
         try:
             _check_network(self.bundle, self._engine)
             self._warm_up(rig)

@@ -2,20 +2,25 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
 from vehicle.budget import Budget
+from vehicle.cameras import FrameMender, FrameOrder, describe
 from vehicle.config import VehicleConfig
 from vehicle.contracts.frame import FrameSet, Observation, Rig
 from vehicle.contracts.plan import Rung
 from vehicle.contracts.scene import Scene
 from vehicle.contracts.telemetry import Health
 from vehicle.engine import InferenceCancelledError
-from vehicle.fallback import FrameMender, Ladder, Outcome, describe, step
+from vehicle.engine_choice import EngineChoice
+from vehicle.fallback import Cost, Ladder, Outcome, step
 from vehicle.perception import Detections, Perception
 from vehicle.tracker import Tracker
+
+PRICE_RUNS: Final = 3
+"""Runs from which the price of all cameras beside half of them is taken, the cheapest of each."""
 
 _NO_EMBEDDING = np.zeros(0, np.float32)
 
@@ -25,8 +30,10 @@ class Sees(Protocol):
 
     stage_us: dict[str, float]
 
-    def perceive(self, frame: FrameSet, deadline_mono_ns: int | None = None) -> Detections:
-        """Return what is seen, or raise what is wrong."""
+    def perceive(
+        self, frame: FrameSet, deadline_mono_ns: int | None = None, half: int | None = None
+    ) -> Detections:
+        """Return what is seen, or raise what is wrong; `half` 0 or 1 refreshes those cameras."""
         ...
 
     def close(self) -> None:
@@ -48,7 +55,12 @@ class Sight:
 
     @classmethod
     def open(
-        cls, bundle: Path | None, rig: Rig | None, adapt: bool, config: VehicleConfig
+        cls,
+        bundle: Path | None,
+        rig: Rig | None,
+        adapt: bool,
+        config: VehicleConfig,
+        engine: EngineChoice | None = None,
     ) -> "Sight":
         """Return the sight of a car: with perception where there are a bundle and cameras.
 
@@ -57,15 +69,18 @@ class Sight:
         """
         if bundle is None or rig is None or not rig.cameras:
             return cls(None, None, lack="no bundle" if bundle is None else "no cameras")
-        return cls(Perception(bundle, rig, adapt=adapt, config=config), rig)
+        return cls(Perception(bundle, rig, adapt=adapt, config=config, engine=engine), rig)
 
     def __init__(self, perception: Sees | None, rig: Rig | None, lack: str = "absent") -> None:
         self.state = self.tracking = "drives" if perception is not None else lack
         self._ages: dict[int, int] = {}
         self._perception = perception
         self._mender = FrameMender(rig) if rig is not None and rig.cameras else None
+        self._order = FrameOrder()
         self._tracker = Tracker()
-        self._ladder = Ladder()
+        self._halves = bool(getattr(perception, "can_half", False))
+        self._half = 0
+        self._ladder = self._fresh_ladder(rig)
         self.cancelled = False
         self.health = Health(
             part="perception",
@@ -82,7 +97,7 @@ class Sight:
 
     def restart(self) -> None:
         """Leave a minimal risk manoeuvre: a person says that the car may go on."""
-        self._ladder = Ladder()
+        self._ladder = Ladder(halves=self._halves, full_ratio=self._ladder.full_ratio)
 
     def close(self) -> None:
         """Stop perception."""
@@ -93,22 +108,65 @@ class Sight:
         """Return the scene of this tick: seen, predicted, or the log's own; None without any."""
         if self._perception is None or self._mender is None:
             return None if obs.traffic is None else self._from_log(obs, obs.traffic, budget)
-        frame, faults = self._mender.mend(obs.frame)
-        found: Detections | None = None
-        outcome: Outcome = "partial" if faults else "fresh"
-        detail = describe(faults)
-        try:
-            found = self._perception.perceive(frame, budget.inference_deadline_ns)
-        except InferenceCancelledError as error:
-            outcome, detail = "late", str(error)
-        except Exception as error:  # whatever a frame does to perception, the car goes on
-            outcome, detail = "failed", f"{type(error).__name__}: {error} {detail}".strip()
+        wrong, again = self._order.check(obs.frame)
+        if again:  # times of before mean nothing now
+            self._tracker = Tracker()
+            self._ladder = replace(self._ladder, bad_since_ns=None, full_since_ns=None, probe_ns=0)
+        found, outcome, detail, cost = (
+            (None, "failed", wrong, None) if wrong else self._perceive(obs, budget)
+        )
         self.cancelled = outcome == "late"
-        budget.charge(self._perception.stage_us)
-        self._note(outcome, detail, obs.frame.mono_ns)
+        if wrong:
+            self._count("frame_" + wrong.split(":")[0].replace(" ", "_"))
+        self._note(outcome, detail, obs.frame.mono_ns, cost)
         scene = self._scene(obs, found)
         budget.mark("track")
         return scene
+
+    def _perceive(
+        self, obs: Observation, budget: Budget
+    ) -> tuple[Detections | None, Outcome, str, Cost | None]:
+        """Return detections or None, how perception answered, what was wrong, and the cost."""
+        assert self._perception is not None
+        assert self._mender is not None
+        perception, deadline_ns, room_us = (
+            self._perception, budget.inference_deadline_ns, budget.inference_room_us
+        )  # fmt: skip
+        frame, faults = self._mender.mend(obs.frame, obs.ego)
+        for fault in faults.values():
+            self._count(f"camera_{fault.kind}")
+        detail = describe(faults)
+        outcome: Outcome = "partial" if faults else "fresh"
+        found: Detections | None = None
+        try:
+            if self._ladder.ask == "half":
+                self._half = 1 - self._half
+                found = perception.perceive(frame, deadline_ns, half=self._half)
+                outcome = "half"
+            else:
+                found = perception.perceive(frame, deadline_ns)
+        except InferenceCancelledError as error:
+            outcome, detail = "late", f"{error} {detail}".strip()
+        except Exception as error:  # whatever a frame does to perception, the car goes on
+            outcome, detail = "failed", f"{type(error).__name__}: {error} {detail}".strip()
+        budget.charge(perception.stage_us)
+        took_us = sum(perception.stage_us.values())
+        return found, outcome, detail, Cost(took_us=took_us, room_us=room_us) if room_us else None
+
+    def _fresh_ladder(self, rig: Rig | None) -> Ladder:
+        """Return a ladder that knows what all cameras cost beside half of them, where there are."""
+        perception = self._perception
+        if perception is None or rig is None or not self._halves:
+            return Ladder()
+        images = {c.name: np.full((c.height_px, c.width_px, 3), 114, np.uint8) for c in rig.cameras}
+        frame, took_us = FrameSet(frame_id=0, mono_ns=0, images=images), []
+        for half in (None, 0):
+            runs = []
+            for _ in range(PRICE_RUNS):
+                perception.perceive(frame, half=half)
+                runs.append(sum(perception.stage_us.values()))
+            took_us.append(min(runs))
+        return Ladder(halves=True, full_ratio=max(1.0, took_us[0] / max(took_us[1], 1.0)))
 
     def _from_log(self, obs: Observation, traffic: Scene, budget: Budget) -> Scene:
         """Return the log's own road users: tracks as they are, mere detections tracked here."""
@@ -127,21 +185,27 @@ class Sight:
             traffic, frame_id=obs.frame.frame_id, mono_ns=obs.frame.mono_ns, tracks=tracks
         )
 
-    def _note(self, outcome: Outcome, detail: str, mono_ns: int) -> None:
-        self._ladder = step(self._ladder, outcome, mono_ns)
-        counters = {**self.health.counters, outcome: self.health.counters[outcome] + 1}
-        last = self.health.detail if outcome == "fresh" else detail
+    def _note(self, outcome: Outcome, detail: str, mono_ns: int, cost: Cost | None) -> None:
+        mono_ns = max(mono_ns, self.health.mono_ns) if outcome == "failed" else mono_ns
+        self._ladder = step(self._ladder, outcome, mono_ns, cost=cost)
+        self._count(outcome)
+        well = outcome in ("fresh", "half") and not detail
         self.health = replace(
-            self.health, mono_ns=mono_ns, ok=outcome == "fresh", detail=last, counters=counters
+            self.health, mono_ns=mono_ns, ok=well, detail=self.health.detail if well else detail
         )
+
+    def _count(self, what: str) -> None:
+        counters = {**self.health.counters, what: self.health.counters.get(what, 0) + 1}
+        self.health = replace(self.health, counters=counters)
 
     def _scene(self, obs: Observation, found: Detections | None) -> Scene:
         frame_id, mono_ns = obs.frame.frame_id, obs.frame.mono_ns
+        at_ns = self.health.mono_ns  # of the frame, or of a later one that it came after
         if found is None:
             return Scene(
                 frame_id=frame_id,
                 mono_ns=mono_ns,
-                tracks=self._tracker.coast(obs.ego, mono_ns),
+                tracks=self._tracker.coast(obs.ego, at_ns),
                 embedding=_NO_EMBEDDING,
                 uncertainty_ratio=float("nan"),
                 fresh=False,
@@ -149,7 +213,7 @@ class Sight:
         return Scene(
             frame_id=frame_id,
             mono_ns=mono_ns,
-            tracks=self._tracker.update(found.tracks, obs.ego, mono_ns),
+            tracks=self._tracker.update(found.tracks, obs.ego, at_ns),
             occupancy=found.occupancy,
             embedding=found.embedding,
             uncertainty_ratio=found.uncertainty_ratio,

@@ -20,7 +20,15 @@ from vehicle.engine import InferenceCancelledError
 from vehicle.perception import Detections
 from vehicle.sight import Sight
 
-IMAGES = {c.name: np.zeros((c.height_px, c.width_px, 3), np.uint8) for c in RIG_R.cameras}
+RNG = np.random.default_rng(0)
+PICTURES = [
+    {
+        c.name: RNG.integers(0, 256, (c.height_px, c.width_px, 3), dtype=np.uint8)
+        for c in RIG_R.cameras
+    }
+    for _ in range(2)
+]
+IMAGES = PICTURES[0]
 ROAD = Occupancy(
     grid=BEV,
     drivable=np.full((BEV.nx, BEV.ny), 255, np.uint8),
@@ -37,9 +45,14 @@ class Seen:
         self.fault: Exception | None = None
         self.slow_s = 0.0
         self.frames: list[FrameSet] = []
+        self.halves: list[int | None] = []
+        self.can_half = False
 
-    def perceive(self, frame: FrameSet, deadline_mono_ns: int | None = None) -> Detections:
+    def perceive(
+        self, frame: FrameSet, deadline_mono_ns: int | None = None, half: int | None = None
+    ) -> Detections:
         self.frames.append(frame)
+        self.halves.append(half)
         self.stage_us = {"preprocess": 10.0}
         if self.fault is not None:
             raise self.fault
@@ -62,7 +75,7 @@ class Seen:
             left_s = min(left_s, (deadline_mono_ns - time.monotonic_ns()) * 1e-9)
         threading.Event().wait(max(0.0, left_s))
         if left_s < self.slow_s:
-            raise InferenceCancelledError("terminated by the watchdog")
+            raise InferenceCancelledError("stopped at its deadline")
 
     def close(self) -> None:
         pass
@@ -76,7 +89,7 @@ def lane() -> Guidance:
 def observe(i: int, *, images: bool = True, ego: bool = True) -> Observation:
     mono_ns = i * 100_000_000
     return Observation(
-        frame=FrameSet(frame_id=i, mono_ns=mono_ns, images=IMAGES if images else {}),
+        frame=FrameSet(frame_id=i, mono_ns=mono_ns, images=PICTURES[i % 2] if images else {}),
         ego=EgoState(mono_ns=mono_ns, x_m=0.8 * i, y_m=0.0, yaw_rad=0.0, speed_mps=8.0)
         if ego
         else None,
@@ -158,7 +171,8 @@ def test_faults_are_named_counted_and_answered_by_the_ladder() -> None:
     assert ticks[-1].command.hazard_lights
     assert ticks[-1].plan is not None
     assert ticks[-1].plan.proposal == "mrm/in-lane-stop"
-    assert drive.sight.health.counters == {"fresh": 3, "partial": 0, "late": 0, "failed": 14}
+    counters = drive.sight.health.counters
+    assert counters == {"fresh": 3, "partial": 0, "late": 0, "failed": 14}
     assert drive.sight.health.detail.startswith("ValueError: bad frame")
 
 
@@ -176,7 +190,7 @@ def test_a_lost_camera_is_filled_with_its_last_image_and_named() -> None:
     drive, seen = make()
     run(drive, 0, 2)
     obs = observe(2)
-    some = {k: v for k, v in IMAGES.items() if k != "rear_left"}
+    some = {k: v for k, v in PICTURES[0].items() if k != "rear_left"}
     some["left_front"] = np.zeros((4, 4, 3), np.uint8)
     broken = Observation(
         frame=FrameSet(frame_id=2, mono_ns=obs.frame.mono_ns, images=some),
@@ -186,7 +200,7 @@ def test_a_lost_camera_is_filled_with_its_last_image_and_named() -> None:
     tick = drive.tick(broken)
     assert tick.plan is not None
     assert tick.plan.rung == "fewer_cameras"
-    assert seen.frames[-1].images["left_front"] is IMAGES["left_front"]
+    assert seen.frames[-1].images["left_front"] is PICTURES[1]["left_front"]
     assert "rear_left: no image" in drive.sight.health.detail
     assert "left_front: image is uint8 [4, 4, 3]" in drive.sight.health.detail
 
@@ -245,7 +259,7 @@ def test_a_tick_is_late_when_it_ends_after_its_release_and_budget() -> None:
     clock = FakeClock()
     budget = Budget(enforce=True, clock=clock)
     budget.begin(3, release_mono_ns=0)
-    assert budget.inference_deadline_ns == 6_900_000
+    assert budget.inference_deadline_ns == 7_300_000
     clock.advance_ns(2_000_000)
     budget.mark("plan")
     clock.advance_ns(9_000_000)
@@ -257,3 +271,117 @@ def test_a_tick_is_late_when_it_ends_after_its_release_and_budget() -> None:
         ("plan", 2000),
         ("tick", 11000),
     ]
+
+
+def test_a_late_answer_makes_the_car_ask_for_half_the_cameras_in_turns() -> None:
+    drive, seen = make(enforce=True)
+    seen.can_half = True
+    drive.sight = Sight(seen, RIG_R)
+    run(drive, 0, 3)
+    seen.slow_s = 5.0
+    run(drive, 3, 1)
+    seen.slow_s = 0.0
+    seen.halves.clear()
+    ticks = run(drive, 4, 12)
+    assert seen.halves == [1, 0] * 5 + [None] * 2
+    assert [t.timing.rung for t in ticks] == ["coast"] * 4 + ["fewer_cameras"] * 8
+    assert drive.sight.health.counters["half"] == 10
+    assert [t.timing.rung for t in run(drive, 16, 3)][-1] == "full"
+
+
+@pytest.mark.parametrize("part", ["planner.plan", "controller.command", "envelope.limit"])
+def test_a_part_that_fails_is_named_and_the_tick_is_answered(
+    part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drive, _ = make()
+    run(drive, 0, 3)
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("nobody thought of this")
+
+    name, method = part.split(".")
+    monkeypatch.setattr(getattr(drive.pilot, name), method, fail)
+    ticks = run(drive, 3, 12)
+    assert all(t.command is not None and t.plan is not None for t in ticks)
+    assert "ZeroDivisionError: nobody thought of this" in drive.pilot.health.detail
+    assert drive.pilot.health.counters["safety" if name == "envelope" else name] == 12
+    assert not drive.pilot.health.ok
+    assert ticks[-1].timing.rung == "mrm"
+    assert min(t.command.accel_mps2 for t in ticks) >= -8.0
+    monkeypatch.undo()
+    assert run(drive, 15, 8)[-1].timing.rung == "mrm", "only a person ends it"
+    drive.pilot.restart()
+    assert run(drive, 23, 1)[0].timing.rung == "full"
+
+
+def test_a_planner_that_fails_holds_its_last_plan_then_stops_the_car(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drive, _ = make()
+    before = run(drive, 0, 3)[-1].plan
+    monkeypatch.setattr(drive.pilot.planner, "plan", lambda *_: 1 / 0)
+    plans = [t.plan for t in run(drive, 3, 9)]
+    assert before is not None
+    assert [p.rung for p in plans] == ["hold_plan"] * 5 + ["mrm"] * 4
+    assert [p.proposal for p in plans[:5]] == [f"hold/{before.proposal}"] * 5
+    assert plans[0].trajectory.states[0, 4] == pytest.approx(
+        np.interp(0.1, before.trajectory.states[:, 0], before.trajectory.states[:, 4]), abs=0.3
+    )
+    stop = plans[-1].trajectory.states
+    assert plans[-1].proposal == "mrm/straight-stop"
+    assert (stop[0, 4], stop[-1, 4]) == (8.0, 0.0)
+    assert stop[:, 5].min() >= -4.0
+
+
+def test_a_planner_that_fails_at_once_stops_the_car(monkeypatch: pytest.MonkeyPatch) -> None:
+    drive, _ = make()
+    monkeypatch.setattr(drive.pilot.planner, "plan", lambda *_: 1 / 0)
+    tick = run(drive, 0, 1)[0]
+    assert tick.plan is not None
+    assert (tick.plan.rung, tick.timing.rung) == ("mrm", "mrm")
+    assert tick.command is not None
+    assert tick.command.accel_mps2 < 0.0
+
+
+def test_on_the_road_a_trigger_or_sink_that_fails_is_named_and_keeps_no_command_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Full:
+        def publish(self, obs: Observation, tick: Tick) -> None:
+            raise OSError(28, "No space left on device")
+
+    drive, _ = make(enforce=True, sinks=(Full(),))
+    monkeypatch.setattr(drive._triggers, "evaluate", lambda *_: 1 / 0)
+    tick = run(drive, 0, 1)[0]
+    assert tick.command is not None
+    assert tick.events == ()
+    assert "No space left" in drive.parts["Full"]
+    assert drive.parts["trigger"].startswith("ZeroDivisionError")
+    quiet, _ = make(enforce=False, sinks=(Full(),))
+    with pytest.raises(OSError, match="No space left"):
+        run(quiet, 0, 1)
+
+
+def test_a_frame_that_comes_twice_or_too_late_is_named_and_answered() -> None:
+    drive, seen = make()
+    run(drive, 0, 4)
+    seen.frames.clear()
+    twice, before = run(drive, 3, 1)[0], run(drive, 1, 1)[0]
+    assert seen.frames == []
+    for tick in (twice, before):
+        assert tick.command is not None
+        assert tick.scene is not None
+        assert not tick.scene.fresh
+        assert tick.timing.rung == "coast"
+    counters = drive.sight.health.counters
+    assert (counters["frame_duplicate"], counters["frame_out_of_order"]) == (1, 1)
+    assert "frame 1 after frame 3" in drive.sight.health.detail
+    assert run(drive, 4, 6)[-1].timing.rung == "full"
+
+
+def test_a_source_that_starts_again_is_followed() -> None:
+    drive, _ = make()
+    run(drive, 100, 12)
+    ticks = run(drive, 0, 4)
+    assert [t.timing.rung for t in ticks] == ["full"] * 4
+    assert all(t.scene is not None and t.scene.fresh for t in ticks)

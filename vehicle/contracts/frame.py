@@ -111,11 +111,14 @@ class FrameSet:
         frame_id: counts up by one per tick of a route, from 0.
         mono_ns: end of exposure on the route's monotonic clock.
         images: camera name -> uint8 [H, W, 3], RGB. Empty for a route without cameras.
+        exposed_ns: camera name -> end of its own exposure, where the source knows it; a camera
+            that is not in it was exposed at `mono_ns`.
     """
 
     frame_id: int
     mono_ns: int
     images: Mapping[str, np.ndarray] = field(default_factory=dict)
+    exposed_ns: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
