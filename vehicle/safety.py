@@ -10,6 +10,7 @@ from numba import njit
 from vehicle.config import VehicleConfig
 from vehicle.contracts.ego import ControlCommand, EgoState
 from vehicle.contracts.scene import Scene
+from vehicle.course import straighten
 from vehicle.proposals import TLEN, TVX, TVY, TWID, TX, TY, TYAW, box_contact
 
 CONTACT_HORIZON_S: Final = 3.0
@@ -17,9 +18,16 @@ MIN_AGE_TICKS: Final = 3
 """Younger tracks have no velocity worth acting on; a scene built from truth sets its ages."""
 
 _LOOK_STEP_S: Final = 0.05
+_LOOK_STEPS: Final = round(CONTACT_HORIZON_S / _LOOK_STEP_S)
+_NEVER_S: Final = 1e9
 _LATERAL_RATIO: Final = 1.5
 _MAX_BEND_RAD: Final = 1.0
+_LEAST_CURVATURE_1PM: Final = 1e-4
+_LEAST_SIZE_M: Final = 0.2
+_LARGEST_SIZE_M: Final = 25.0
 _DRIFT_MPS: Final = 1.5
+_ONCOMING_MPS: Final = -0.5
+_STANDING_MPS: Final = 0.05
 _SAFE, _LONGITUDINAL, _OPPOSITE, _LATERAL = 0, 1, 2, 3
 _RULES: Final = {
     _LONGITUDINAL: "rss_longitudinal",
@@ -68,10 +76,8 @@ def rss_opposite(
 @njit(cache=True)
 def _sideways(v: float, sign: float, rho_s: float, accel: float, brake: float) -> float:
     after = v + sign * rho_s * accel
-    moved = 0.5 * (v + after) * rho_s
-    if after * sign > 0.0:
-        moved += sign * after * after / (2.0 * brake)
-    return moved
+    stop = max(0.0, sign * after)  # already moving the other way, nothing is left to brake
+    return 0.5 * (v + after) * rho_s + sign * stop * stop / (2.0 * brake)
 
 
 @njit(cache=True)
@@ -93,6 +99,38 @@ def rss_lateral(
 
 
 @njit(cache=True)
+def _contact(
+    u: np.ndarray,
+    speed: float,
+    curvature: float,
+    front: float,
+    rear: float,
+    width: float,
+    until: float,
+) -> tuple[float, float]:
+    """Return when one road user is touched up to `until`, and its speed along the ego then."""
+    middle, half_l, half_w = 0.5 * (front - rear), 0.5 * (front + rear), 0.5 * width
+    facing = np.array([math.cos(u[TYAW]), math.sin(u[TYAW])])
+    if box_contact(u, facing, 0.0, 0.0, 0.0, 1.0, 0.0, middle, half_l, half_w):
+        return _NEVER_S, 0.0
+    x, y, yaw = 0.0, 0.0, 0.0
+    step = speed * _LOOK_STEP_S
+    for k in range(1, _LOOK_STEPS + 1):
+        t = k * _LOOK_STEP_S
+        if t > until:
+            break
+        x += step * math.cos(yaw + 0.5 * curvature * step)
+        y += step * math.sin(yaw + 0.5 * curvature * step)
+        yaw += curvature * step
+        c, s = math.cos(yaw), math.sin(yaw)
+        if box_contact(u, facing, t, x, y, c, s, middle, half_l, half_w):
+            if (u[TX] + u[TVX] * t - x) * c + (u[TY] + u[TVY] * t - y) * s > middle - half_l:
+                return t, u[TVX] * c + u[TVY] * s
+            break
+    return _NEVER_S, 0.0
+
+
+@njit(cache=True)
 def first_contact(
     users: np.ndarray, speed: float, curvature: float, front: float, rear: float, width: float
 ) -> tuple[float, float]:
@@ -107,42 +145,49 @@ def first_contact(
         then moves along the ego's heading. Contacts that exist already and those from behind do
         not count.
     """
-    middle, half_l, half_w = 0.5 * (front - rear), 0.5 * (front + rear), 0.5 * width
-    first, along = 1e9, 0.0
+    first, along = _NEVER_S, 0.0
     for n in range(users.shape[0]):
-        u = users[n]
-        facing = np.array([math.cos(u[TYAW]), math.sin(u[TYAW])])
-        if box_contact(u, facing, 0.0, 0.0, 0.0, 1.0, 0.0, middle, half_l, half_w):
-            continue
-        x, y, yaw = 0.0, 0.0, 0.0
-        for k in range(1, int(CONTACT_HORIZON_S / _LOOK_STEP_S) + 1):
-            t = k * _LOOK_STEP_S
-            if t >= first:
-                break
-            step = speed * _LOOK_STEP_S
-            x += step * math.cos(yaw + 0.5 * curvature * step)
-            y += step * math.sin(yaw + 0.5 * curvature * step)
-            yaw += curvature * step
-            c, s = math.cos(yaw), math.sin(yaw)
-            if not box_contact(u, facing, t, x, y, c, s, middle, half_l, half_w):
-                continue
-            if (u[TX] + u[TVX] * t - x) * c + (u[TY] + u[TVY] * t - y) * s > middle - half_l:
-                first, along = t, u[TVX] * c + u[TVY] * s
-            break
+        t, v = _contact(users[n], speed, curvature, front, rear, width, first)
+        if t < first:
+            first, along = t, v
     return first, along
+
+
+@njit(cache=True)
+def needed_brake(
+    users: np.ndarray, speed: float, curvature: float, front: float, rear: float, width: float
+) -> float:
+    """Return the deceleration in m/s2 that avoids every contact ahead of `first_contact`'s kind.
+
+    Closing v over a gap of v t takes v^2 / (2 v t); the speed of who comes towards the ego is not
+    the ego's to take away.
+
+    Source: deceleration rate to avoid a crash (Almqvist, Hydén, Risser 1991).
+    """
+    most = 0.0
+    for n in range(users.shape[0]):
+        t, along = _contact(users[n], speed, curvature, front, rear, width, CONTACT_HORIZON_S)
+        most = max(most, (speed - max(along, 0.0)) / (2.0 * t))
+    return most
 
 
 @njit(cache=True)
 def _check_rss(
     users: np.ndarray, speed: float, curvature: float, body: np.ndarray, p: np.ndarray
 ) -> tuple[int, float]:
-    """Return the rule that is broken worst and how far into its gap (0..1) the ego is."""
+    """Return the rule that asks for the strongest brake, and that brake in m/s2.
+
+    The brake grows from nothing at the safe gap to all of it a fifth of the gap further in.
+
+    Args:
+        body: front and rear overhang from the rear axle, width.
+        p: as `Envelope` puts them together.
+    """
     front, width = body[0], body[2]
-    rho, accel, brake, front_brake, lat_accel, lat_brake, margin = p
-    rule, worst = 0, 0.0
-    k = curvature if abs(curvature) > 1e-4 else 1e-4
-    side = 1.0 if k > 0.0 else -1.0
-    r = 1.0 / abs(k)
+    rho, accel, brake, front_brake, lat_accel, lat_brake, margin, side_brake = p
+    rule, strongest = _SAFE, 0.0
+    side = math.copysign(1.0, curvature)
+    r = 1.0 / max(abs(curvature), _LEAST_CURVATURE_1PM)
     for n in range(users.shape[0]):
         u = users[n]
         x, y = u[TX], u[TY] * side  # mirrored so that the turn is to the left
@@ -160,27 +205,32 @@ def _check_rss(
             continue
         gap = max(0.0, r * angle - half_along - front)
         beside = abs(d) - half_across - 0.5 * width
-        # faster across than a lane change: crossing traffic, which first_contact answers
-        towards = min(_DRIFT_MPS, -vd if d > 0.0 else vd)
+        # faster across than a lane change: crossing traffic, which needed_brake answers
+        towards = min(_DRIFT_MPS, -math.copysign(1.0, d) * vd)
         if beside > rss_lateral(0.0, -towards, rho, rho, lat_accel, lat_brake, margin):
             continue
-        if vs >= -0.5:
+        if vs >= _ONCOMING_MPS:
             need = rss_same_direction(speed, max(vs, 0.0), rho, accel, brake, front_brake)
-            broken = 1
+            broken = _LONGITUDINAL
         else:
             need = rss_opposite(speed, -vs, rho, accel, brake, brake)
-            broken = 2
-        if gap >= need:
-            continue
-        depth = min(1.0, (need - gap) / (0.2 * need + 0.2))
-        if depth > worst:
-            worst = depth
-            rule = 3 if beside > 0.0 else broken
-    return rule, worst
+            broken = _OPPOSITE
+        full = brake
+        if beside > 0.0:
+            full, broken = side_brake, _LATERAL
+        asked = full * min(1.0, (need - gap) / (0.2 * need + 0.2))
+        if asked > strongest:
+            rule, strongest = broken, asked
+    return rule, strongest
 
 
 def road_users(scene: Scene | None, min_age_ticks: int = MIN_AGE_TICKS) -> np.ndarray:
-    """Return the tracks old enough to act on as [N, 7] float64, columns of `vehicle.proposals`."""
+    """Return the tracks old enough to act on as [N, 7] float64, columns of `vehicle.proposals`.
+
+    What a broken track leaves unknown is taken so that arithmetic goes on: a place that is not
+    finite is nowhere and left out, a velocity or heading that is not finite is zero, a size is at
+    least 0.2 m (what the decoder gives at least) and at most 25 m.
+    """
     if scene is None:
         return np.zeros((0, 7))
     tracks = scene.tracks[scene.tracks["age_ticks"] >= min_age_ticks]
@@ -188,6 +238,11 @@ def road_users(scene: Scene | None, min_age_ticks: int = MIN_AGE_TICKS) -> np.nd
     columns = ("x_m", "y_m", "yaw_rad", "length_m", "width_m", "vx_mps", "vy_mps")
     for i, column in enumerate(columns):
         users[:, i] = tracks[column]
+    if not np.isfinite(users).all():
+        somewhere = np.isfinite(users[:, TX]) & np.isfinite(users[:, TY])
+        users = np.nan_to_num(users[somewhere], nan=0.0, posinf=0.0, neginf=0.0)
+    sizes = users[:, TLEN : TWID + 1]
+    np.clip(sizes, _LEAST_SIZE_M, _LARGEST_SIZE_M, out=sizes)
     return users
 
 
@@ -206,23 +261,32 @@ class Envelope:
                 c.rss_lateral_accel_mps2,
                 c.rss_lateral_brake_mps2,
                 c.rss_lateral_margin_m,
+                c.comfort_brake_mps2,
             ]
         )
         warm = np.ones((1, 7))
-        _check_rss(warm, 1.0, 0.0, self._body, self._rss)
-        first_contact(warm, 1.0, 0.0, *self._body)
+        _check_rss(straighten(warm, warm[:, :3].copy()), 1.0, 0.0, self._body, self._rss)
+        needed_brake(warm, 1.0, 0.0, *self._body)
 
-    def limit(self, command: ControlCommand, scene: Scene | None, ego: EgoState) -> ControlCommand:
-        """Return `command` or a more careful one.
+    def limit(
+        self,
+        command: ControlCommand,
+        scene: Scene | None,
+        ego: EgoState,
+        course: np.ndarray | None = None,
+    ) -> ControlCommand:
+        """Return `command` or a more careful one; no track, however broken, stops it.
 
         More careful is: no stronger acceleration, no larger curvature; the one exception is the
         brake, which cannot be stronger than the actuator. The rules that acted are named in
-        `limited_by`.
+        `limited_by`. Rates are the controller's to limit (docs/decisions/0013).
 
         Args:
             command: demand of the controller.
             scene: tracks; None leaves the actuator limits.
-            ego: measured motion.
+            ego: measured motion; a car that rolls back is treated as standing.
+            course: [M, 3] float64 x, y, yaw of the rear axle that the plan leads along; distances
+                to keep are measured along it. None: along the circle of the present curvature.
         """
         c = self._config
         rules: list[str] = []
@@ -230,15 +294,15 @@ class Envelope:
         curvature = self._limit_curvature(command.curvature_1pm, speed, rules)
         accel = min(command.accel_mps2, 0.0) if "lateral_accel" in rules else command.accel_mps2
         users = road_users(scene)
-        if users.shape[0] and speed > 0.05:
-            rule, depth = _check_rss(users, speed, ego.curvature_1pm, self._body, self._rss)
-            brake = c.comfort_brake_mps2 if rule == _LATERAL else c.rss_brake_mps2
-            if rule != _SAFE and accel > -depth * brake:
-                accel = -depth * brake
+        if speed > _STANDING_MPS:
+            placed, bend = users, ego.curvature_1pm
+            if course is not None:
+                placed, bend = straighten(users, course), 0.0
+            rule, brake = _check_rss(placed, speed, bend, self._body, self._rss)
+            if rule != _SAFE and accel > -brake:
+                accel = -brake
                 rules.append(_RULES[rule])
-            contact_s, along = first_contact(users, speed, ego.curvature_1pm, *self._body)
-            # closing v over a gap of v t takes v^2 / (2 v t) (DRAC); oncoming speed is not ours
-            needed = (speed - max(along, 0.0)) / (2.0 * contact_s)
+            needed = needed_brake(users, speed, ego.curvature_1pm, *self._body)
             if needed >= c.aeb_needed_mps2 and accel > -c.max_brake_mps2:
                 accel = -c.max_brake_mps2
                 rules.append("aeb")

@@ -167,3 +167,20 @@ def test_box_overlap_does_not_depend_on_the_order(x: float, y: float, a: float, 
     assert touch(first, second) == touch(second, first)
     assert touch(first, (0.1, 0.1, b))
     assert not touch(first, (10.0, 0.0, b))
+
+
+def test_who_stands_outside_the_bend_ahead_is_in_nobodys_way_but_who_stands_in_it_is() -> None:
+    a = np.arange(0.0, 30.0) / 20.0
+    course = np.column_stack([20.0 * np.sin(a), 20.0 * (1.0 - np.cos(a)), a])
+    command = ask(0.0)
+    outside = scene_of((14.0, 0.5, 0.0, 0.0))
+    assert ENVELOPE.limit(command, outside, ego(8.0)).limited_by
+    assert ENVELOPE.limit(command, outside, ego(8.0), course) is command
+    within = scene_of((11.0, 4.0, 0.0, 0.0))
+    assert ENVELOPE.limit(command, within, ego(8.0), course).limited_by == ("rss_longitudinal",)
+
+
+def test_a_course_that_leads_nowhere_is_straight_on() -> None:
+    still = np.zeros((41, 3))
+    limited = ENVELOPE.limit(ask(1.0), scene_of((14.0, 0.0, 0.0, 0.0)), ego(8.0), still)
+    assert limited.limited_by == ("rss_longitudinal",)
