@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vehicle.contracts.ego import EgoState
-from vehicle.contracts.scene import TRACK
+from vehicle.contracts.scene import KINDS, TRACK
 from vehicle.geometry import to_ego_2d
-from vehicle.tracker import Tracker, assign
+from vehicle.tracker import Tracker, TrackerConfig, assign
 
 DT_NS = 100_000_000
 
@@ -134,3 +134,81 @@ def test_assignment_is_the_cheapest(n: int, m: int, seed: int) -> None:
         for p in permutations(range(small.shape[1]), small.shape[0])
     )
     assert sum(cost[i, j] for i, j in chosen) == pytest.approx(best)
+
+
+def test_a_measured_velocity_is_there_from_the_first_tick_and_sharpens_the_track() -> None:
+    def last(velocity_known: bool) -> np.ndarray:
+        tracker, rng = Tracker(), np.random.default_rng(4)
+        for i in range(3):
+            row = detection(20.0 + 0.8 * i + rng.normal(0, 0.5), 0.0)
+            row["vx_mps"] = 8.0 + rng.normal(0, 0.3)
+            tracks = tracker.update(row, None, i * DT_NS, velocity_known=velocity_known)
+        return tracks
+
+    assert last(True)["vx_mps"][0] == pytest.approx(8.0, abs=0.5)
+    assert abs(last(False)["vx_mps"][0] - 8.0) > 1.0
+
+
+def test_a_bus_taken_for_a_truck_once_stays_the_bus_it_was() -> None:
+    tracker, bus, truck = Tracker(), KINDS.index("bus"), KINDS.index("truck")
+    told = []
+    for i in range(12):
+        seen = truck if i in (4, 7) or i >= 9 else bus
+        tracks = tracker.update(detection(25.0, 3.0, kind=seen), None, i * DT_NS)
+        told += [(int(t["track_id"]), int(t["kind"])) for t in tracks]
+    assert {number for number, _ in told} == {1}
+    assert {kind for _, kind in told} == {bus}
+    for i in range(12, 24):
+        tracks = tracker.update(detection(25.0, 3.0, kind=truck), None, i * DT_NS)
+    assert [(int(t["track_id"]), int(t["kind"])) for t in tracks] == [(1, truck)]
+
+
+def test_a_track_long_seen_at_36_hz_survives_as_long_as_at_10_hz() -> None:
+    def seconds_coasted(rate_hz: float, seen_s: float) -> float:
+        tracker, step_ns = Tracker(), round(1e9 / rate_hz)
+        ticks = round(seen_s * rate_hz)
+        for i in range(ticks):
+            tracker.update(detection(20.0, 0.0), None, i * step_ns)
+        count = 0
+        while tracker.coast(None, (ticks + count) * step_ns).size:
+            count += 1
+        return count / rate_hz
+
+    assert seconds_coasted(10.0, 2.0) == pytest.approx(0.6)
+    assert seconds_coasted(36.0, 2.0) == pytest.approx(0.6, abs=0.04)
+    assert seconds_coasted(36.0, 0.06) == pytest.approx(6 / 36)  # seen twice: not trusted so long
+
+
+def test_a_weak_detection_keeps_a_track_and_begins_none() -> None:
+    tracker = Tracker(TrackerConfig(birth_prob=0.5))
+    weak = detection(20.0, 0.0)
+    weak["score_prob"] = 0.35
+    for i in range(3):
+        assert tracker.update(weak, None, i * DT_NS).size == 0
+    for i in range(3, 6):
+        tracks = tracker.update(detection(20.0, 0.0), None, i * DT_NS)
+    assert tracks.size == 1
+    assert tracker.update(weak, None, 6 * DT_NS)["coasted_ticks"][0] == 0
+
+
+def test_a_track_tells_what_it_took_in_and_how_high_it_stands() -> None:
+    tracker = Tracker()
+    both = np.concatenate([detection(30.0, 5.0), detection(10.0, 0.0)])
+    for i in range(4):
+        tracks = tracker.update(both, None, i * DT_NS, base_m=np.array([1.0, -0.5]))
+    at = {float(x): n for n, x in enumerate(tracks["x_m"])}
+    assert tracker.source[at[30.0]] == 0
+    assert tracker.source[at[10.0]] == 1
+    assert tracker.base_m[at[30.0]] == pytest.approx(1.0)
+    tracker.coast(None, 4 * DT_NS)
+    assert (tracker.source == -1).all()
+
+
+def test_more_detections_than_fit_are_the_surest() -> None:
+    tracker = Tracker()
+    many = np.concatenate([detection(float(i), 0.0, kind=i % 12) for i in range(200)])
+    many["score_prob"] = np.linspace(0.3, 0.9, 200)
+    for i in range(2):
+        tracks = tracker.update(many, None, i * DT_NS)
+    assert tracks.size == 128
+    assert tracks["score_prob"].min() > 0.5
