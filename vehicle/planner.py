@@ -1,36 +1,50 @@
-"""Scene and guidance in, one plan out: fifteen proposals rolled out and scored by rules."""
+"""Scene and guidance in, one plan out: some fifty proposals rolled out and scored by rules."""
 
 import math
+from collections import deque
 from typing import Final
 
 import numpy as np
 
-from vehicle import proposals
+from vehicle import proposals, scoring
+from vehicle.candidates import BRAKES, EMERGENCY, Candidates, Menu, row
 from vehicle.config import VehicleConfig
 from vehicle.contracts.ego import EgoState, Guidance
 from vehicle.contracts.frame import Observation
 from vehicle.contracts.plan import Plan, Rung, Trajectory
-from vehicle.contracts.scene import Scene
+from vehicle.contracts.scene import Scene, Signal
 from vehicle.contracts.wire import ContractError
 from vehicle.controller import lateral_gains
 from vehicle.geometry import to_ego_2d, to_local_2d
 from vehicle.paths import arc, resample, speed_profile
-from vehicle.proposals import CF, DAC, EP, LK, NC, SCORES, STEPS, TTC
+from vehicle.predict import Predictor, no_users
+from vehicle.proposals import STEPS
+from vehicle.scoring import CF, COLUMNS, DAC, EC, EP, GOAL, LK, NC, SCORES, TLC, TTC
 
-SPEED_PERCENT: Final = (20, 40, 60, 80, 100)
-WEIGHTS: Final = {EP: 5.0, TTC: 5.0, CF: 2.0, LK: 2.0}
-"""Weights of the sub-scores that are summed; NC and DAC multiply (after PDMS, NAVSIM v1)."""
+WEIGHTS: Final = {EP: 5.0, TTC: 5.0, LK: 2.0, CF: 2.0, EC: 2.0}
+"""Weights of the sub-scores that are summed; the others multiply (after EPDMS, NAVSIM v2)."""
 
-MAX_USERS: Final = 64
 YOUNG_TICKS: Final = 3
 """Tracks younger than this have no velocity worth an emergency."""
 
 MRM_BRAKE_MPS2: Final = 4.0
 """UN R157 5.5: largest deceleration a minimal risk manoeuvre aims at."""
 
+PAIR_S: Final = 0.5
+"""Plans this far apart should agree (two-frame extended comfort, NAVSIM v2)."""
+
 _EMERGENCY_RATIO: Final = 0.75
 _KEEP_SIDE: Final = 0.02
+_NO_PROGRESS_M: Final = 1.0
+"""Less than this is not worth creeping nearer for."""
+_SURE_PROB: Final = 0.5
+_YELLOW_BRAKE: Final = 2.8
+_RED_BRAKE: Final = 6.0
+_REACT_S: Final = 0.3
 _NO_GRID: Final = np.zeros((0, 0), np.uint8)
+_NO_PLAN: Final = np.zeros((0, 7))
+
+Made = tuple[np.ndarray, str, dict[str, float]]
 
 
 class NoEgoMotionError(ContractError):
@@ -52,12 +66,20 @@ class Planner:
                 config.max_jerk_mps3,
             ]
         )
+        self._menu = Menu(config.width_m, _EMERGENCY_RATIO * config.max_brake_mps2)
+        self._predictor = Predictor()
         self._trusted: np.ndarray | None = None
         self._last: tuple[int, EgoState] | None = None
+        self._recent: deque[tuple[int, np.ndarray]] = deque(maxlen=64)
         self._warm_up()
 
     def plan(
-        self, scene: Scene | None, obs: Observation, previous: Plan | None, rung: Rung
+        self,
+        scene: Scene | None,
+        obs: Observation,
+        previous: Plan | None,
+        rung: Rung,
+        futures: np.ndarray | None = None,
     ) -> Plan:
         """Return the plan from where the ego is now.
 
@@ -66,6 +88,8 @@ class Planner:
             obs: ego motion (needed) and guidance; without guidance the present curve is kept.
             previous: the plan of the tick before, None at the start.
             rung: "hold_plan" moves `previous` along, "mrm" stops; any other plans afresh.
+            futures: [N, STEPS, 3] x, y, yaw of the scene's tracks over the next 4 s, where they
+                are known; None predicts them.
         Raises:
             NoEgoMotionError: `obs.ego` is None.
         Source: proposals and scores after PDM-Closed (Dauner et al., "Parting with
@@ -80,9 +104,10 @@ class Planner:
         elif rung == "hold_plan" and (held := self._held(previous, ego)) is not None:
             made = held
         else:
-            made = self._choose(scene, obs.guidance, points, ego, previous, rung)
+            made = self._choose(scene, obs.guidance, points, ego, previous, rung, futures)
         states, proposal, scores = made
         self._last = (obs.frame.frame_id, ego)
+        self._recent.append((ego.mono_ns, states))
         return Plan(
             frame_id=obs.frame.frame_id,
             mono_ns=obs.frame.mono_ns,
@@ -109,49 +134,73 @@ class Planner:
         ego: EgoState,
         previous: Plan | None,
         rung: Rung,
-    ) -> tuple[np.ndarray, str, dict[str, float]]:
+        futures: np.ndarray | None,
+    ) -> Made:
         config = self._config
         limit = max(ego.speed_mps, 2.0) if guidance is None else guidance.speed_limit_mps
         if rung == "coast":  # what is only predicted is no reason to go faster
             limit = min(limit, max(ego.speed_mps, 2.0))
         width = 3.5 if guidance is None else guidance.lane_width_m
-        side = min(1.0, max(0.2, 0.5 * (width - config.width_m) + 0.2))
         path = resample(points)
         profile = speed_profile(
             path, limit, 0.8 * config.max_lateral_mps2, 0.5 * config.comfort_brake_mps2
         )
-        sides = (0.0, side, -side)
-        offsets = np.array([s for s in sides for _ in SPEED_PERCENT] + [0.0, 0.0])
-        targets = np.array([p / 100.0 * limit for _ in sides for p in SPEED_PERCENT] + [0.0, 0.0])
-        brakes = np.zeros(offsets.size)
-        brakes[-2:] = config.comfort_brake_mps2, _EMERGENCY_RATIO * config.max_brake_mps2
-        names = [f"lateral{s:+.1f}/speed{p}" for s in sides for p in SPEED_PERCENT]
-        names += ["stop/comfort", "emergency/stop"]
-        users, young = _users(scene)
-        states, scores, hits = self._roll(
-            path, profile, ego, users, offsets, targets, brakes, scene
+        tracks, users = no_users() if scene is None else self._predictor.users(scene.tracks)
+        if futures is None or futures.shape[0] != users.shape[0]:
+            futures = self._predictor.predict(tracks, users, ego, path)
+        line = self._line(None if scene is None else scene.signal, guidance, ego)
+        menu = self._menu.of(
+            limit_mps=limit,
+            lane_m=width,
+            stop_m=line,
+            yield_m=None if guidance is None else guidance.yield_m,
         )
-        best, total = _pick(scores, hits, names, previous)
-        if names[best] == "emergency/stop" and young.any():
+        half = 0.5 * width + 0.1
+        room = np.array([half, half, -1.0 if line is None else line])
+        cast = (users, futures)
+        states, scores, hits = self._roll(path, profile, ego, cast, menu.table, room, scene)
+        best, total = _pick(scores, hits, menu, previous)
+        young = tracks["age_ticks"] < YOUNG_TICKS
+        if menu.names[best] == EMERGENCY and young.any():
             # a track of a tick or two is a reason to brake, not to slam the brakes
-            old = self._roll(path, profile, ego, users[~young], offsets, targets, brakes, scene)
-            if names[_pick(old[1], old[2], names, previous)[0]] != "emergency/stop":
-                best, total = best - 1, 0.0
-        return states[best], names[best], _named(scores[best], total)
+            cast = (users[~young], futures[~young])
+            old = self._roll(path, profile, ego, cast, menu.table, room, scene)
+            if menu.names[_pick(old[1], old[2], menu, previous)[0]] != EMERGENCY:
+                best, total = menu.names.index("stop/comfort"), 0.0
+        return states[best], menu.names[best], _named(scores[best], total)
+
+    def _line(
+        self, signal: Signal | None, guidance: Guidance | None, ego: EgoState
+    ) -> float | None:
+        """Return where a light means to stop, metres along the path; None where none does.
+
+        A yellow light is stopped for where a soft brake is enough; a red one wherever brakes can.
+        """
+        if signal is None or signal.state not in ("red", "yellow") or signal.prob < _SURE_PROB:
+            return None
+        at = signal.distance_m
+        if guidance is not None and guidance.stop_m is not None:
+            at = guidance.stop_m
+        if math.isnan(at):
+            return None
+        gap = at - self._body[0] - _REACT_S * ego.speed_mps
+        brake = _RED_BRAKE if signal.state == "red" else _YELLOW_BRAKE
+        if gap < ego.speed_mps**2 / (2.0 * brake) - 1.0:
+            return None  # too late to stop: go on and clear the junction
+        return at
 
     def _roll(
         self,
         path: np.ndarray,
         profile: np.ndarray,
         ego: EgoState,
-        users: np.ndarray,
-        offsets: np.ndarray,
-        targets: np.ndarray,
-        brakes: np.ndarray,
+        cast: tuple[np.ndarray, np.ndarray],
+        table: np.ndarray,
+        room: np.ndarray,
         scene: Scene | None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        count = offsets.size
-        states, scores = np.zeros((count, STEPS, 7)), np.zeros((count, len(SCORES)))
+        count = table.shape[0]
+        states, scores = np.zeros((count, STEPS, 7)), np.zeros((count, COLUMNS))
         hits = np.zeros(count)
         tight = self._config.max_curvature_1pm
         start = np.array(
@@ -166,25 +215,30 @@ class Planner:
             g = scene.occupancy.grid
             grid = np.ascontiguousarray(scene.occupancy.drivable)
             corner[:] = g.x_min_m, g.y_min_m, g.cell_m
-        proposals.propose(
-            states, scores, hits, start, path, profile, self._gains, users, offsets, targets,
-            brakes, self._body, self._rear, grid, corner,
+        before, apart_s = self._older(ego.mono_ns)
+        scoring.propose(
+            states, scores, hits, start, path, profile, self._gains, *cast, table, self._body,
+            self._rear, room, grid, corner, before, apart_s,
         )  # fmt: skip
         return states, scores, hits
 
-    def _stop(
-        self, points: np.ndarray, ego: EgoState, name: str
-    ) -> tuple[np.ndarray, str, dict[str, float]]:
-        brake = np.array([min(self._config.mrm_brake_mps2, MRM_BRAKE_MPS2)])
+    def _older(self, mono_ns: int) -> tuple[np.ndarray, float]:
+        """Return the plan made about half a second ago, and how long ago that was."""
+        for made_ns, states in self._recent:
+            apart = (mono_ns - made_ns) * 1e-9
+            if apart <= PAIR_S + 1e-6:
+                return (states, apart) if apart > 0.0 else (_NO_PLAN, 0.0)
+        return _NO_PLAN, 0.0
+
+    def _stop(self, points: np.ndarray, ego: EgoState, name: str) -> Made:
+        brake = min(self._config.mrm_brake_mps2, MRM_BRAKE_MPS2)
         path = resample(points)
-        zero = np.zeros(1)
-        users = np.zeros((0, 7))
-        states, scores, _ = self._roll(path, path[:, 0], ego, users, zero, zero, brake, None)
+        cast = (np.zeros((0, 7)), np.zeros((0, STEPS, 3)))
+        table = row(brake_mps2=brake)[None]
+        states, scores, _ = self._roll(path, path[:, 0], ego, cast, table, _anywhere(), None)
         return states[0], name, {SCORES[CF]: float(scores[0, CF]), SCORES[LK]: float(scores[0, LK])}
 
-    def _held(
-        self, previous: Plan | None, ego: EgoState
-    ) -> tuple[np.ndarray, str, dict[str, float]] | None:
+    def _held(self, previous: Plan | None, ego: EgoState) -> Made | None:
         """Return the previous plan as seen from here, None when nothing of it is left."""
         if previous is None or self._last is None or self._last[0] != previous.frame_id:
             return None
@@ -205,46 +259,36 @@ class Planner:
         ego = EgoState(mono_ns=0, x_m=0.0, y_m=0.0, yaw_rad=0.0, speed_mps=1.0)
         path = resample(arc(0.0))
         profile = speed_profile(path, 5.0, 1.0, 1.0)
-        one = np.ones(1)
-        self._roll(path, profile, ego, np.ones((1, 7)), one, one, 0.0 * one, None)
+        cast = (np.ones((1, 7)), np.ones((1, STEPS, 3)))
+        self._roll(path, profile, ego, cast, row(target_mps=1.0)[None], _anywhere(), None)
 
 
-def _users(scene: Scene | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return road users [N, 7] for the kernels, the nearest MAX_USERS, and which are young."""
-    if scene is None or scene.tracks.size == 0:
-        return np.zeros((0, 7)), np.zeros(0, np.bool_)
-    tracks = scene.tracks
-    if tracks.size > MAX_USERS:
-        away = tracks["x_m"] ** 2 + tracks["y_m"] ** 2
-        tracks = tracks[np.argsort(away, kind="stable")[:MAX_USERS]]
-    users = np.empty((tracks.size, 7))
-    columns = ("x_m", "y_m", "yaw_rad", "length_m", "width_m", "vx_mps", "vy_mps")
-    for i, column in enumerate(columns):
-        users[:, i] = tracks[column]
-    return users, tracks["age_ticks"] < YOUNG_TICKS
+def _anywhere() -> np.ndarray:
+    return np.array([1e9, 1e9, -1.0])
 
 
 def _pick(
-    scores: np.ndarray, hits: np.ndarray, names: list[str], previous: Plan | None
+    scores: np.ndarray, hits: np.ndarray, menu: Candidates, previous: Plan | None
 ) -> tuple[int, float]:
     """Return the winner and its total; makes the progress column relative (0..1).
 
-    The two stops at the end only win when every proposal collides.
+    The brakes at the end only win when every other proposal collides, the gentlest first.
     """
-    driving = scores[:-2]
-    top = float((driving[:, EP] * (driving[:, NC] > 0)).max())
-    scores[:, EP] = 1.0 if top <= 0.1 else np.minimum(1.0, scores[:, EP] / top)
+    driving = len(menu) - len(BRAKES) - 1
+    allowed = scores[:, NC] * scores[:, TLC]
+    top = float((scores[:driving, EP] * (allowed[:driving] > 0)).max())
+    scores[:, EP] = 1.0 if top <= _NO_PROGRESS_M else np.minimum(1.0, scores[:, EP] / top)
     total = np.zeros(scores.shape[0])
     for column, weight in WEIGHTS.items():
         total += weight * scores[:, column]
-    total *= scores[:, NC] * scores[:, DAC] / sum(WEIGHTS.values())
-    wanted = total[:-2].copy()
+    total *= allowed * scores[:, DAC] * scores[:, GOAL] / sum(WEIGHTS.values())
+    wanted = total[:driving].copy()
     if previous is not None:
-        side = previous.proposal.removeprefix("hold/").split("/")[0]
-        wanted += [_KEEP_SIDE * name.startswith(side) for name in names[:-2]]
+        side = previous.proposal.removeprefix("hold/").split("/")[0] + "/"
+        wanted += [_KEEP_SIDE * name.startswith(side) for name in menu.names[:driving]]
     best = int(np.argmax(wanted))
-    if scores[best, NC] == 0.0:
-        best = len(names) - 2 if hits[-2] > 1e8 else len(names) - 1
+    while scores[best, NC] == 0.0 and best < len(menu) - 1:
+        best = max(best + 1, driving)  # the gentlest brake that is enough
     return best, float(total[best])
 
 

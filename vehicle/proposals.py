@@ -1,4 +1,4 @@
-"""Roll out and score what the car could do next: the compiled inside of the planner."""
+"""Roll out what the car could do next: the compiled inside of the planner."""
 
 import math
 from typing import Final
@@ -11,45 +11,57 @@ from vehicle.paths import KAPPA, PATH_BEHIND, YAW, locate
 
 STEPS: Final = 41
 STEP_S: Final = 0.1
-SCORES: Final = ("no_collision", "drivable", "progress", "ttc", "comfort", "lane_keeping")
-NC, DAC, EP, TTC, CF, LK = range(6)
 
 # columns of a road user handed to the kernels
 TX, TY, TYAW, TLEN, TWID, TVX, TVY = range(7)
+# columns of a candidate: metres left of the path, m/s to reach, m/s2 to brake by (0: follow),
+# metres along the path where the front has to stand, m/s to move sideways at most
+OFFSET, TARGET, BRAKE, STOP, RATE = range(5)
+NOWHERE_M: Final = 1e9
+
 _IDM_ACCEL: Final = 1.5
-_IDM_BRAKE: Final = 3.0
+_IDM_BRAKE: Final = 2.5
+_IDM_HARDEST: Final = 3.8
+"""Nearly all that comfort allows (-4.05 m/s2, NAVSIM)."""
+_SLOW_DOWN: Final = 1.8
 _IDM_GAP_M: Final = 2.0
 _IDM_HEADWAY_S: Final = 1.5
+_LINE_GAP_M: Final = 1.0
+_JERK: Final = 4.0
 _CURVATURE_RATE: Final = 0.25
 _LATERAL_HARD: Final = 4.5
 _EMERGENCY_JERK: Final = 40.0
+_FIRM_BRAKE: Final = 4.0
 _ALONG_ROWS: Final = 21
 
 
 @njit(cache=True)
-def along_path(path: np.ndarray, users: np.ndarray) -> np.ndarray:
+def along_path(path: np.ndarray, users: np.ndarray, futures: np.ndarray) -> np.ndarray:
     """Return where road users will be on the path at every second step.
 
+    Args:
+        futures: [N, STEPS, 3] x, y, yaw of each at each step.
     Returns:
         [N, 21, 5] float64: s, offset, half length along, half width across, speed along.
     """
     out = np.zeros((users.shape[0], _ALONG_ROWS, 5))
     for n in range(users.shape[0]):
-        u = users[n]
+        u, f = users[n], futures[n]
         hint, best = 0, 1e18
         for i in range(0, path.shape[0], 4):
             d2 = (path[i, 1] - u[TX]) ** 2 + (path[i, 2] - u[TY]) ** 2
             if d2 < best:
                 best, hint = d2, i
         for k in range(_ALONG_ROWS):
-            t = 2 * k * STEP_S
-            hint, s, d = locate(path, u[TX] + u[TVX] * t, u[TY] + u[TVY] * t, hint)
-            turn = u[TYAW] - path[hint, YAW]
+            hint, s, d = locate(path, f[2 * k, 0], f[2 * k, 1], hint)
+            turn = f[2 * k, 2] - path[hint, YAW]
             c, si = abs(math.cos(turn)), abs(math.sin(turn))
             out[n, k, 0], out[n, k, 1] = s, d
             out[n, k, 2] = 0.5 * (u[TLEN] * c + u[TWID] * si)
             out[n, k, 3] = 0.5 * (u[TLEN] * si + u[TWID] * c)
-            out[n, k, 4] = u[TVX] * math.cos(path[hint, YAW]) + u[TVY] * math.sin(path[hint, YAW])
+        for k in range(_ALONG_ROWS):
+            low, high = max(k - 1, 0), min(k + 1, _ALONG_ROWS - 1)
+            out[n, k, 4] = (out[n, high, 0] - out[n, low, 0]) / (2.0 * STEP_S * (high - low))
     return out
 
 
@@ -58,7 +70,7 @@ def _leader(
     along: np.ndarray, k: int, s: float, d: float, offset: float, front: float, half: float
 ) -> tuple[float, float]:
     low, high = min(d, offset) - half, max(d, offset) + half
-    gap, speed = 1e9, 0.0
+    gap, speed = NOWHERE_M, 0.0
     for n in range(along.shape[0]):
         a = along[n, k // 2]
         if a[1] + a[3] < low or a[1] - a[3] > high or a[0] + a[2] <= s + front:
@@ -70,13 +82,20 @@ def _leader(
 
 
 @njit(cache=True)
-def _follow(v: float, free: float, gap: float, lead: float) -> float:
-    """Return the acceleration of the intelligent driver model."""
+def _pull(v: float, gap: float, lead: float) -> float:
     closing = v * (v - lead) / (2.0 * math.sqrt(_IDM_ACCEL * _IDM_BRAKE))
     near = _IDM_GAP_M + max(0.0, v * _IDM_HEADWAY_S + closing)
-    pull = 0.0 if gap > 1e8 else (near / max(gap, 0.1)) ** 2
-    want = _IDM_ACCEL * (1.0 - min(v / free, 3.0) ** 10 - pull)
-    return min(_IDM_ACCEL, max(-_IDM_BRAKE, want))
+    return (near / max(gap, 0.1)) ** 2
+
+
+@njit(cache=True)
+def follow(v: float, free: float, gap: float, lead: float) -> float:
+    """Return the acceleration of the intelligent driver model, gentle where only a speed asks."""
+    want = _IDM_ACCEL * (1.0 - min(v / free, 3.0) ** 10)
+    want = max(want, -_SLOW_DOWN)
+    if gap < 1e8:
+        want -= _IDM_ACCEL * _pull(v, gap, lead)
+    return min(_IDM_ACCEL, max(-_IDM_HARDEST, want))
 
 
 @njit(cache=True)
@@ -87,9 +106,7 @@ def rollout(
     profile: np.ndarray,
     along: np.ndarray,
     gains: np.ndarray,
-    offset: float,
-    target: float,
-    brake: float,
+    row: np.ndarray,
     body: np.ndarray,
 ) -> float:
     """Drive one proposal: IDM (or a constant brake) along, LQR across, on a kinematic bicycle.
@@ -99,9 +116,7 @@ def rollout(
         start: speed, acceleration, curvature now.
         path, profile, along: from `resample`, `speed_profile` and `along_path`.
         gains: from `lateral_gains`.
-        offset: metres left of the path to keep.
-        target: m/s to reach.
-        brake: > 0 brakes by that many m/s2 instead of following the IDM.
+        row: one candidate: OFFSET, TARGET, BRAKE, STOP, RATE.
         body: front overhang from the rear axle, width, largest curvature, jerk limit.
     Returns:
         Metres gained along the path.
@@ -109,28 +124,39 @@ def rollout(
     """
     x, y, yaw = 0.0, 0.0, 0.0
     v, a, kappa = start[0], start[1], start[2]
-    row, s, d = locate(path, x, y, PATH_BEHIND)
-    s0, gap, lead = s, 1e9, 0.0
-    jerk = body[3] if brake <= 4.0 else _EMERGENCY_JERK
+    at, s, d = locate(path, x, y, PATH_BEHIND)
+    s0, gap, lead, aim = s, NOWHERE_M, 0.0, d
+    brake, offset = row[BRAKE], row[OFFSET]
+    jerk = min(_JERK, body[3])
+    if brake > 0.0:
+        jerk = body[3] if brake <= _FIRM_BRAKE else _EMERGENCY_JERK
     for k in range(STEPS):
-        row, s, d = locate(path, x, y, row)
+        at, s, d = locate(path, x, y, at)
         if brake > 0.0:
             want = -brake
         else:
             if k % 2 == 0:
                 gap, lead = _leader(along, k, s, d, offset, body[0], 0.5 * body[1] + 0.2)
-            ahead = min(row + int(0.5 * v), profile.shape[0] - 1)
-            free = max(min(target, profile[row], profile[ahead]), 0.1)
-            want = _follow(v, free, gap, lead)
+            line = row[STOP] - s - body[0] + _IDM_GAP_M - _LINE_GAP_M
+            ahead = min(at + int(0.5 * v), profile.shape[0] - 1)
+            free = max(min(row[TARGET], profile[at], profile[ahead]), 0.1)
+            if line < gap:
+                want = min(follow(v, free, line, 0.0), follow(v, free, gap, lead))
+            else:
+                want = follow(v, free, gap, lead)
         a += min(jerk * STEP_S, max(-jerk * STEP_S, want - a))
         if v <= 0.0 and a < 0.0:
             a = 0.0
         out[k, 0], out[k, 1], out[k, 2], out[k, 3] = k * STEP_S, x, y, yaw
         out[k, 4], out[k, 5], out[k, 6] = v, a, kappa
-        turn = (yaw - path[row, YAW] + math.pi) % (2.0 * math.pi) - math.pi
-        bend = path[row, KAPPA] / max(0.3, 1.0 - offset * path[row, KAPPA])
+        aside = min(row[RATE], 0.4 * v) * STEP_S
+        moved = min(aside, max(-aside, offset - aim))
+        aim += moved
+        turn = (yaw - path[at, YAW] + math.pi) % (2.0 * math.pi) - math.pi
+        turn -= moved / (max(v, 1.0) * STEP_S)
+        bend = path[at, KAPPA] / max(0.3, 1.0 - offset * path[at, KAPPA])
         g = gains[min(int(v / GAIN_STEP_MPS), gains.shape[0] - 1)]
-        error = min(3.0, max(-3.0, d - offset))
+        error = min(3.0, max(-3.0, d - aim))
         turn = min(0.6, max(-0.6, turn))
         rate = -(g[0] * error + g[1] * turn + g[2] * (kappa - bend))
         rate *= min(1.0, 0.5 * v)  # standing, no error can be steered away
@@ -182,117 +208,3 @@ def box_contact(
         cx, cy, c, s, half_l, half_w,
         ux, uy, facing[0], facing[1], 0.5 * u[TLEN], 0.5 * u[TWID],
     )  # fmt: skip
-
-
-@njit(cache=True)
-def collisions(
-    states: np.ndarray,
-    users: np.ndarray,
-    facing: np.ndarray,
-    front: float,
-    rear: float,
-    width: float,
-) -> tuple[float, float]:
-    """Return seconds to the first collision at fault, and whether TTC stays above 0.95 s.
-
-    Contacts that exist already, at standstill or by somebody faster from behind are no fault of
-    the plan's. Time to collision holds speed and heading for 0.3, 0.6, 0.9 s.
-
-    Source: NAVSIM v1 sub-scores NC and TTC (Dauner et al., 2024), on predicted tracks.
-    """
-    middle, half_l, half_w = 0.5 * (front - rear), 0.5 * (front + rear), 0.5 * width
-    hit, ttc = 1e9, 1.0
-    for n in range(users.shape[0]):
-        u, f = users[n], facing[n]
-        if box_contact(u, f, 0.0, 0.0, 0.0, 1.0, 0.0, middle, half_l, half_w):
-            continue
-        for k in range(states.shape[0]):
-            t, x, y, v = states[k, 0], states[k, 1], states[k, 2], states[k, 4]
-            if t >= hit and ttc == 0.0:
-                break
-            if v < 0.05:
-                continue
-            c, s = math.cos(states[k, 3]), math.sin(states[k, 3])
-            ahead = (u[TX] + u[TVX] * t - x) * c + (u[TY] + u[TVY] * t - y) * s
-            if ahead < 0.0:
-                continue
-            if box_contact(u, f, t, x, y, c, s, middle, half_l, half_w):
-                hit = min(hit, t)
-                ttc = 0.0
-                break
-            if ttc > 0.0 and k % 2 == 0 and t <= 3.1:
-                for look in (0.3, 0.6, 0.9):
-                    lx, ly = x + c * v * look, y + s * v * look
-                    if box_contact(u, f, t + look, lx, ly, c, s, middle, half_l, half_w):
-                        ttc = 0.0
-                        break
-    return hit, ttc
-
-
-@njit(cache=True)
-def drivable_ratio(
-    states: np.ndarray, grid: np.ndarray, x_min: float, y_min: float, cell: float,
-    front: float, rear: float, width: float,
-) -> float:  # fmt: skip
-    """Return the share of body corners, over 3 s, that the network believes to be on the road."""
-    seen, off = 0, 0
-    for k in range(2, 31, 2):
-        c, s = math.cos(states[k, 3]), math.sin(states[k, 3])
-        for along, across in ((front, width), (front, -width), (-rear, width), (-rear, -width)):
-            x = states[k, 1] + c * along - s * across * 0.5
-            y = states[k, 2] + s * along + c * across * 0.5
-            i, j = math.floor((x - x_min) / cell), math.floor((y - y_min) / cell)
-            if x > front and 0 <= i < grid.shape[0] and 0 <= j < grid.shape[1]:
-                seen += 1
-                off += grid[i, j] < 64
-    return 1.0 if seen == 0 else 1.0 - off / seen
-
-
-@njit(cache=True)
-def manners(states: np.ndarray, path: np.ndarray) -> tuple[float, float]:
-    """Return comfort and lane keeping, 0..1."""
-    worst, away = 0.0, 0.0
-    row = PATH_BEHIND
-    for k in range(states.shape[0]):
-        worst = max(worst, states[k, 4] ** 2 * abs(states[k, 6]))
-        row, _, d = locate(path, states[k, 1], states[k, 2], row)
-        away += abs(d)
-    away /= states.shape[0]
-    return max(0.0, 1.0 - max(0.0, worst - 2.0) / 3.0), max(0.0, 1.0 - away / 1.5)
-
-
-@njit(cache=True)
-def propose(
-    states: np.ndarray, scores: np.ndarray, hits: np.ndarray, start: np.ndarray, path: np.ndarray,
-    profile: np.ndarray, gains: np.ndarray, users: np.ndarray, offsets: np.ndarray,
-    targets: np.ndarray, brakes: np.ndarray, body: np.ndarray, rear: float, grid: np.ndarray,
-    corner: np.ndarray,
-) -> None:  # fmt: skip
-    """Fill states [P, STEPS, 7], scores [P, 6] and seconds to collision [P] of P proposals.
-
-    Args:
-        start, path, profile, gains, body: as in `rollout`.
-        users: [N, 7] road users, constant velocity.
-        offsets, targets, brakes: [P] what each proposal does.
-        rear: rear axle to rear bumper.
-        grid: uint8 drivable probability, empty when unknown; corner: x_min, y_min, cell.
-    """
-    along = along_path(path, users)
-    facing = np.empty((users.shape[0], 2))
-    for n in range(users.shape[0]):
-        facing[n, 0], facing[n, 1] = math.cos(users[n, TYAW]), math.sin(users[n, TYAW])
-    for p in range(offsets.shape[0]):
-        gained = rollout(
-            states[p], start, path, profile, along, gains, offsets[p], targets[p], brakes[p], body
-        )
-        hits[p], scores[p, TTC] = collisions(states[p], users, facing, body[0], rear, body[1])
-        scores[p, NC] = 1.0 if hits[p] > 1e8 else 0.0
-        ratio = 1.0
-        if grid.shape[0] > 0:
-            ratio = drivable_ratio(
-                states[p], grid, corner[0], corner[1], corner[2], body[0], rear, body[1]
-            )
-        # perceived road edges are noisy: a tenth of the corners may be wrong, and none forbids
-        scores[p, DAC] = 1.0 if ratio >= 0.9 else max(0.2, ratio)
-        scores[p, EP] = max(0.0, gained)
-        scores[p, CF], scores[p, LK] = manners(states[p], path)

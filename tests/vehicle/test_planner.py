@@ -224,7 +224,7 @@ def test_believed_road_edge_turns_the_choice_but_noise_does_not() -> None:
     blank = np.zeros_like(road)
     noisy = Occupancy(grid=BEV, drivable=road, lane=blank, occupied=blank)
     plan = planner.plan(scene_of(users(), noisy), obs, None, "full")
-    assert plan.proposal == "lateral+0.0/speed100"
+    assert plan.proposal == "mid/speed100"
     none = Occupancy(grid=BEV, drivable=blank, lane=blank, occupied=blank)
     plan = planner.plan(scene_of(users(), none), obs, None, "full")
     assert plan.scores["drivable"] < 1.0

@@ -1,0 +1,291 @@
+"""Score what was rolled out: contacts, time to collision, road, comfort, agreement with before."""
+
+import math
+from typing import Final
+
+import numpy as np
+from numba import njit
+
+from vehicle.paths import KAPPA, PATH_BEHIND, YAW, locate
+from vehicle.proposals import (
+    OFFSET,
+    STEP_S,
+    STEPS,
+    TLEN,
+    TWID,
+    along_path,
+    boxes_touch,
+    rollout,
+)
+
+SCORES: Final = (
+    *("no_collision", "drivable", "progress", "ttc", "comfort", "lane_keeping"),
+    *("consistency", "red_light", "goal"),
+)
+"""Columns of the score table, in order; "goal" is 1 unless navigation asks for an arrival."""
+NC, DAC, EP, TTC, CF, LK, EC, TLC, GOAL = range(9)
+COLUMNS: Final = len(SCORES)
+
+_NEVER: Final = 1e9
+_LOOKS: Final = (3, 6, 9)
+_LANE_M: Final = 0.45
+_HARD_MPS2: Final = 4.05
+_LATERAL_MPS2: Final = 2.6
+_EXTENDED: Final = (0.7, 0.1)
+"""Acceleration and yaw rate two plans may differ by (NAVSIM v2)."""
+_SWEEP_1PM: Final = 0.03
+_BESIDE: Final = (0.3, 0.15)
+_BEHIND: Final = (1.0, 0.5, 0.2)
+
+
+@njit(cache=True)
+def reach_of(users: np.ndarray, futures: np.ndarray, farthest: float) -> np.ndarray:
+    """Return bool [N]: who may come near a body that goes no farther than `farthest`."""
+    out = np.zeros(users.shape[0], np.bool_)
+    for n in range(users.shape[0]):
+        size = 0.5 * (users[n, TLEN] + users[n, TWID]) + 6.0
+        for k in range(0, STEPS, 2):
+            away = math.hypot(futures[n, k, 0], futures[n, k, 1])
+            if away < farthest * (0.15 + k / (STEPS - 1.0)) + size + 2.0:
+                out[n] = True
+                break
+    return out
+
+
+@njit(cache=True)
+def _touches(
+    boxes: np.ndarray, half_long: float, half_wide: float, k: int, x: float, y: float, c: float,
+    s: float, middle: float, half_l: float, half_w: float,
+) -> bool:  # fmt: skip
+    cx, cy = x + c * middle, y + s * middle
+    reach = half_l + half_w + half_long + half_wide
+    dx, dy = boxes[k, 0] - cx, boxes[k, 1] - cy
+    if dx * dx + dy * dy > reach * reach:
+        return False
+    return boxes_touch(
+        cx, cy, c, s, half_l, half_w,
+        boxes[k, 0], boxes[k, 1], boxes[k, 2], boxes[k, 3], half_long, half_wide,
+    )  # fmt: skip
+
+
+@njit(cache=True)
+def boxes_of(futures: np.ndarray) -> np.ndarray:
+    """Return [N, STEPS, 4]: x, y, cos and sin of yaw."""
+    out = np.empty((futures.shape[0], STEPS, 4))
+    for n in range(futures.shape[0]):
+        for k in range(STEPS):
+            out[n, k, 0], out[n, k, 1] = futures[n, k, 0], futures[n, k, 1]
+            out[n, k, 2], out[n, k, 3] = math.cos(futures[n, k, 2]), math.sin(futures[n, k, 2])
+    return out
+
+
+@njit(cache=True)
+def margins_of(
+    users: np.ndarray, boxes: np.ndarray, front: float, rear: float, width: float
+) -> np.ndarray:
+    """Return [N, 2] metres to keep beside and behind each: less where the ego is nearer already.
+
+    A negative one says that the bodies touch.
+    """
+    middle, half_l, half_w = 0.5 * (front - rear), 0.5 * (front + rear), 0.5 * width
+    out = np.zeros((users.shape[0], 2))
+    for n in range(users.shape[0]):
+        b, half_long, half_wide = boxes[n], 0.5 * users[n, TLEN], 0.5 * users[n, TWID]
+        if _touches(b, half_long, half_wide, 0, 0.0, 0.0, 1.0, 0.0, middle, half_l, half_w):
+            out[n] = -1.0
+            continue
+        for beside in _BESIDE:
+            wide = half_wide + beside
+            if _touches(b, half_long, wide, 0, 0.0, 0.0, 1.0, 0.0, middle, half_l, half_w):
+                continue
+            out[n, 0] = beside
+            for gap in _BEHIND:
+                if not _touches(
+                    b, half_long, wide, 0, 0.0, 0.0, 1.0, 0.0, middle + 0.5 * gap,
+                    half_l + 0.5 * gap, half_w,
+                ):  # fmt: skip
+                    out[n, 1] = gap
+                    break
+            break
+    return out
+
+
+@njit(cache=True)
+def collisions(
+    states: np.ndarray, users: np.ndarray, boxes: np.ndarray, margins: np.ndarray,
+    near: np.ndarray, front: float, rear: float, width: float,
+) -> tuple[float, float]:  # fmt: skip
+    """Return seconds to the first collision at fault, and whether TTC stays above 0.95 s.
+
+    Contacts that exist already, at standstill or by somebody faster from behind are no fault of
+    the plan's. Time to collision holds speed and heading for 0.3, 0.6, 0.9 s.
+
+    Args:
+        margins: [N, 2] metres to keep beside and behind each; negative: the bodies touch already.
+        near: bool [N], from `reach_of`.
+    Source: NAVSIM v1 sub-scores NC and TTC (Dauner et al., 2024), on predicted tracks.
+    """
+    middle, half_l, half_w = 0.5 * (front - rear), 0.5 * (front + rear), 0.5 * width
+    hit, ttc = _NEVER, 1.0
+    for n in range(users.shape[0]):
+        if not near[n] or margins[n, 0] < 0.0:
+            continue
+        b, gap = boxes[n], 0.5 * margins[n, 1]
+        half_long, half_wide = 0.5 * users[n, TLEN], 0.5 * users[n, TWID] + margins[n, 0]
+        for k in range(STEPS):
+            t, x, y, v = states[k, 0], states[k, 1], states[k, 2], states[k, 4]
+            if t >= hit and ttc == 0.0:
+                break
+            if v < 0.05:
+                continue
+            c, s = math.cos(states[k, 3]), math.sin(states[k, 3])
+            if (b[k, 0] - x) * c + (b[k, 1] - y) * s < 0.0:
+                continue
+            if t < hit and _touches(b, half_long, half_wide, k, x, y, c, s, middle, half_l, half_w):
+                hit = t
+                ttc = 0.0
+                break
+            if ttc > 0.0 and k % 2 == 0 and k <= 31:
+                for look in _LOOKS:
+                    way = v * look * STEP_S
+                    if _touches(
+                        b, half_long, half_wide, k + look, x + c * way, y + s * way, c, s,
+                        middle, half_l, half_w,
+                    ):  # fmt: skip
+                        ttc = 0.0
+                        break
+    return hit, ttc
+
+
+@njit(cache=True)
+def drivable_ratio(
+    states: np.ndarray, grid: np.ndarray, x_min: float, y_min: float, cell: float,
+    front: float, rear: float, width: float,
+) -> float:  # fmt: skip
+    """Return the share of body corners, over 3 s, that the network believes to be on the road."""
+    seen, off = 0, 0
+    for k in range(2, 31, 2):
+        c, s = math.cos(states[k, 3]), math.sin(states[k, 3])
+        for along, across in ((front, width), (front, -width), (-rear, width), (-rear, -width)):
+            x = states[k, 1] + c * along - s * across * 0.5
+            y = states[k, 2] + s * along + c * across * 0.5
+            i, j = math.floor((x - x_min) / cell), math.floor((y - y_min) / cell)
+            if x > front and 0 <= i < grid.shape[0] and 0 <= j < grid.shape[1]:
+                seen += 1
+                off += grid[i, j] < 64
+    return 1.0 if seen == 0 else 1.0 - off / seen
+
+
+@njit(cache=True)
+def leaves_corridor(
+    states: np.ndarray, path: np.ndarray, left: float, right: float, front: float, width: float
+) -> bool:
+    """Return whether the body leaves the lane it may use, where the path is nearly straight.
+
+    Args:
+        left, right: metres from the path's centre that may be used.
+    """
+    row, outside = PATH_BEHIND, True
+    for k in range(0, STEPS, 4):
+        row, _, d = locate(path, states[k, 1], states[k, 2], row)
+        turn = (states[k, 3] - path[row, YAW] + math.pi) % (2.0 * math.pi) - math.pi
+        low = min(d, d + front * math.sin(turn)) - 0.5 * width
+        high = max(d, d + front * math.sin(turn)) + 0.5 * width
+        out = (low < -right or high > left) and abs(path[row, KAPPA]) < _SWEEP_1PM
+        if out and not outside:
+            return True
+        outside = outside and out  # who is out already may come back
+    return False
+
+
+@njit(cache=True)
+def manners(states: np.ndarray, path: np.ndarray) -> tuple[float, float]:
+    """Return comfort and lane keeping, 0..1."""
+    worst, brake, away, beside, row = 0.0, 0.0, 0.0, 0, PATH_BEHIND
+    for k in range(STEPS):
+        worst = max(worst, states[k, 4] ** 2 * abs(states[k, 6]))
+        brake = max(brake, -states[k, 5])
+        row, _, d = locate(path, states[k, 1], states[k, 2], row)
+        away += abs(d)
+        beside += abs(d) > _LANE_M
+    comfort = 1.0 - max(0.0, worst - _LATERAL_MPS2) / 3.0
+    if brake > _HARD_MPS2:
+        comfort -= 0.5
+    comfort -= 0.1 * max(0.0, brake - 2.0)
+    return max(0.0, comfort), max(0.0, 1.0 - beside / STEPS - 0.2 * away / STEPS)
+
+
+@njit(cache=True)
+def agreement(states: np.ndarray, before: np.ndarray, apart_s: float) -> float:
+    """Return 1 where a plan intends what an older one did, 0 where they differ three times over.
+
+    Args:
+        before: states of the older plan, [STEPS, 7] or [0, 7] for none.
+        apart_s: how much older it is.
+    Source: NAVSIM v2, two-frame extended comfort, on acceleration and yaw rate.
+    """
+    if before.shape[0] < STEPS:
+        return 1.0
+    shift = apart_s / STEP_S
+    accel, turn, count = 0.0, 0.0, 0
+    for k in range(STEPS):
+        i = int(k + shift)
+        if i + 1 >= STEPS:
+            break
+        f = k + shift - i
+        was = before[i, 5] + f * (before[i + 1, 5] - before[i, 5])
+        rate = before[i, 4] * before[i, 6] * (1.0 - f) + before[i + 1, 4] * before[i + 1, 6] * f
+        accel += (states[k, 5] - was) ** 2
+        turn += (states[k, 4] * states[k, 6] - rate) ** 2
+        count += 1
+    if count == 0:
+        return 1.0
+    worst = max(math.sqrt(accel / count) / _EXTENDED[0], math.sqrt(turn / count) / _EXTENDED[1])
+    return max(0.0, 1.0 - worst / 3.0)
+
+
+@njit(cache=True)
+def propose(
+    states: np.ndarray, scores: np.ndarray, hits: np.ndarray, start: np.ndarray, path: np.ndarray,
+    profile: np.ndarray, gains: np.ndarray, users: np.ndarray, futures: np.ndarray,
+    table: np.ndarray, body: np.ndarray, rear: float, room: np.ndarray, grid: np.ndarray,
+    corner: np.ndarray, before: np.ndarray, apart_s: float,
+) -> None:  # fmt: skip
+    """Fill states [P, STEPS, 7], scores [P, COLUMNS] and seconds to collision [P] of P proposals.
+
+    Args:
+        start, path, profile, gains, body: as in `rollout`.
+        users: [N, 7] road users; futures: [N, STEPS, 3] where they will be.
+        table: [P, 5] what each proposal does.
+        rear: rear axle to rear bumper.
+        room: metres of road left and right of the path; and 1 where a line has to be kept.
+        grid: uint8 drivable probability, empty when unknown; corner: x_min, y_min, cell.
+        before, apart_s: an older plan, for agreement.
+    """
+    along = along_path(path, users, futures)
+    boxes = boxes_of(futures)
+    margins = margins_of(users, boxes, body[0], rear, body[1])
+    near = reach_of(users, futures, STEPS * STEP_S * (start[0] + 3.0) + body[0])
+    for p in range(table.shape[0]):
+        row = table[p]
+        gained = rollout(states[p], start, path, profile, along, gains, row, body)
+        hits[p], scores[p, TTC] = collisions(
+            states[p], users, boxes, margins, near, body[0], rear, body[1]
+        )
+        scores[p, NC] = 1.0 if hits[p] > 1e8 else 0.0
+        ratio = 1.0
+        if grid.shape[0] > 0:
+            ratio = drivable_ratio(
+                states[p], grid, corner[0], corner[1], corner[2], body[0], rear, body[1]
+            )
+        # perceived road edges are noisy: a tenth of the corners may be wrong, and none forbids
+        scores[p, DAC] = 1.0 if ratio >= 0.9 else max(0.2, ratio)
+        if row[OFFSET] != 0.0 and leaves_corridor(
+            states[p], path, room[0], room[1], body[0], body[1]
+        ):
+            scores[p, DAC] *= 0.2
+        scores[p, EP] = max(0.0, gained)
+        scores[p, CF], scores[p, LK] = manners(states[p], path)
+        scores[p, EC] = agreement(states[p], before, apart_s)
+        scores[p, TLC] = 1.0 if gained + body[0] < room[2] or room[2] < 0.0 else 0.0
+        scores[p, GOAL] = 1.0
