@@ -20,12 +20,14 @@ from vehicle.contracts.bundle import ModelBundle
 from vehicle.contracts.clip import FileEntry
 from vehicle.contracts.wire import RefusedError
 from vehicle.engine import Engine
+from vehicle.hard_images import WORST_IMAGE_RATIO, Inputs, hard_images, worst_image
 
 MANIFEST: Final = "bundle.json"
 MODEL: Final = "model.onnx"
 WEIGHTS: Final = "weights.npz"
 GOLDEN: Final = "golden.npz"
-FILES: Final = (MODEL, WEIGHTS, GOLDEN)
+HALF: Final = "half.onnx"
+FILES: Final = (MODEL, WEIGHTS, GOLDEN, HALF)
 """Every file a bundle may hold beside its manifest; the network and golden vectors are needed."""
 
 MAX_ARCHIVE_BYTES: Final = 128_000_000
@@ -46,6 +48,10 @@ class TamperedBundleError(RefusedError):
 
 class SelfTestError(RefusedError):
     """On this machine the network does not give the answers it gave when it was exported."""
+
+
+class SlowImageError(SelfTestError):
+    """On this machine the network takes much longer on some pictures than on others."""
 
 
 class UnsafeArchiveError(RefusedError):
@@ -82,7 +88,7 @@ def load(folder: Path) -> ModelBundle:
     if unknown or lacking or len(set(names)) != len(names):
         raise BundleFormatError(
             f"{folder}: the manifest names {names}; unknown: {unknown}, lacking: {lacking}, "
-            f"expected each of {list(FILES)} once ({WEIGHTS} may be left out)"
+            f"expected each of {list(FILES)} once ({WEIGHTS} and {HALF} may be left out)"
         )
     for entry in bundle.files:
         _verify(folder, entry)
@@ -120,9 +126,13 @@ def write(folder: Path, files: Mapping[str, bytes | Path], **fields: Any) -> Mod
 def self_test(folder: Path) -> None:
     """Run the golden inputs through the engine of this machine and compare the outputs.
 
+    Then black, white, saturated and noisy pictures: none may give NaN, and none may take much
+    longer than the others.
+
     Raises:
         SelfTestError: an output is missing, not finite or too far from the golden one; it names
             the output, the largest difference and what is allowed.
+        SlowImageError: the slowest picture takes over 1.3 times the median one's time.
         ModelFileError: the network cannot be opened; and all errors of `load`.
     """
     bundle = load(folder)
@@ -144,6 +154,7 @@ def self_test(folder: Path) -> None:
         answer = engine.run({n: np.ascontiguousarray(golden[f"in_{n}"]) for n in names})
         for spec in bundle.outputs:
             _compare(bundle, spec.name, answer[spec.name], golden.get(f"out_{spec.name}"))
+        _try_hard_images(bundle, engine, hard_images(bundle.inputs, golden))
 
 
 def pack(folder: Path) -> bytes:
@@ -266,6 +277,23 @@ def _golden(bundle: ModelBundle, path: Path) -> dict[str, np.ndarray]:
             return {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise SelfTestError(f"bundle {bundle.tag}: {GOLDEN} holds no arrays: {error}") from error
+
+
+def _try_hard_images(bundle: ModelBundle, engine: Engine, images: dict[str, Inputs]) -> None:
+    for image, inputs in images.items():
+        for name, array in engine.run(inputs).items():
+            if array.dtype.kind == "f" and not bool(np.isfinite(array).all()):
+                raise SelfTestError(
+                    f"bundle {bundle.tag}: output {name!r} is not finite on a {image} picture"
+                )
+    slowest, ratio, took_ms = worst_image(images, engine.run)
+    if ratio > WORST_IMAGE_RATIO:
+        figures = ", ".join(f"{n} {ms:.2f} ms" for n, ms in took_ms.items())
+        raise SlowImageError(
+            f"bundle {bundle.tag}: a {slowest} picture takes {ratio:.2f} times the median one's "
+            f"time ({figures}), allowed {WORST_IMAGE_RATIO}: quantise it, or find the subnormal "
+            "numbers"
+        )
 
 
 def _compare(bundle: ModelBundle, name: str, found: np.ndarray, wanted: np.ndarray | None) -> None:

@@ -20,6 +20,9 @@ from vehicle.bundles import (
 from vehicle.contracts import wire
 from vehicle.contracts.clip import FileEntry
 
+WRITTEN = (bundles.MODEL, bundles.WEIGHTS, bundles.GOLDEN)
+"""The files of a tiny bundle."""
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -46,7 +49,7 @@ def named(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.T
 def test_written_bundle_is_read_back_and_passes_its_own_test(folder: Path) -> None:
     bundle = bundles.load(folder)
     assert bundle.tag == "tiny@1"
-    assert [e.name for e in bundle.files] == sorted(bundles.FILES)
+    assert [e.name for e in bundle.files] == sorted(WRITTEN)
     assert bundles.digest_of(folder) == wire.digest((folder / "bundle.json").read_bytes())
     bundles.self_test(folder)
 
@@ -63,7 +66,7 @@ def test_folder_without_manifest_is_no_bundle(folder: Path) -> None:
             act(folder)
 
 
-@pytest.mark.parametrize("name", bundles.FILES)
+@pytest.mark.parametrize("name", WRITTEN)
 def test_changed_file_is_named_with_both_digests(folder: Path, name: str) -> None:
     expected = wire.digest_file(folder / name)
     data = bytearray((folder / name).read_bytes())
@@ -119,7 +122,7 @@ def regolden(folder: Path, change: Callable[[dict[str, np.ndarray]], None]) -> N
         golden = dict(archive)
     change(golden)
     fields = {n: getattr(bundle, n) for n in bundle.__slots__ if n != "files"}
-    files = {n: folder / n for n in bundles.FILES}
+    files = {n: folder / n for n in WRITTEN}
     bundles.write(folder, {**files, "golden.npz": tiny_bundle.npz(golden)}, **fields)
 
 
@@ -146,7 +149,7 @@ def test_self_test_needs_every_golden_vector(folder: Path, name: str) -> None:
 def test_self_test_refuses_golden_vectors_that_are_no_arrays(folder: Path, content: bytes) -> None:
     bundle = bundles.load(folder)
     fields = {n: getattr(bundle, n) for n in bundle.__slots__ if n != "files"}
-    files: dict[str, bytes | Path] = {n: folder / n for n in bundles.FILES}
+    files: dict[str, bytes | Path] = {n: folder / n for n in WRITTEN}
     bundles.write(folder, files | {"golden.npz": content}, **fields)
     with pytest.raises(SelfTestError, match="no arrays"):
         bundles.self_test(folder)
@@ -155,7 +158,7 @@ def test_self_test_refuses_golden_vectors_that_are_no_arrays(folder: Path, conte
 def test_self_test_refuses_nan(folder: Path) -> None:
     bundle = bundles.load(folder)
     fields = {n: getattr(bundle, n) for n in bundle.__slots__ if n != "files"}
-    files = {n: folder / n for n in bundles.FILES} | {"model.onnx": tiny_bundle.network(nan=True)}
+    files = {n: folder / n for n in WRITTEN} | {"model.onnx": tiny_bundle.network(nan=True)}
     bundles.write(folder, files, **fields)
     with pytest.raises(SelfTestError, match="heat"):
         bundles.self_test(folder)
@@ -173,7 +176,7 @@ def test_packed_bundle_is_the_same_bytes_whoever_packs_it(folder: Path, tmp_path
     assert bundle == bundles.load(folder)
     assert bundles.digest_of(tmp_path / "car") == bundles.digest_of(folder)
     assert sorted(p.name for p in (tmp_path / "car").iterdir()) == sorted(
-        [*bundles.FILES, bundles.MANIFEST]
+        [*WRITTEN, bundles.MANIFEST]
     )
 
 
