@@ -114,7 +114,7 @@ class Pilot:
             faults.append(f"controller: {type(error).__name__}: {error}")
             command = self._braking(plan, "controller_fault")
         try:
-            return self.envelope.limit(command, scene, ego)
+            return self.envelope.limit(command, scene, ego, plan.trajectory.states[:, 1:4])
         except Exception as error:
             faults.append(f"safety: {type(error).__name__}: {error}")
             return self._braking(plan, "envelope_fault")
