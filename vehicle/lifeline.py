@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import Any, Final
 
 from vehicle.contracts.telemetry import Health
-from vehicle.contracts.wire import RefusedError
 from vehicle.realtime import ordinary
 from vehicle.ring import Ring
 
@@ -24,6 +23,9 @@ NICE: Final = 10
 
 REFUSED: Final = 3
 """Exit code of a part that was told something it must refuse: starting it again is no use."""
+
+TRY_AGAIN: Final = 1
+"""Exit code of a part whose trouble may pass: a full disk, an outbox in use."""
 
 
 def be_nice() -> None:
@@ -118,7 +120,8 @@ def words(error: Exception | str) -> str:
     return text.encode("ascii", "replace").decode()[:400]
 
 
-def refuse(notes: NoteBook, error: RefusedError | OSError) -> SystemExit:
-    """Return the exit of a part that must not be started again, its reason in its note."""
+def refuse(ring: Ring, notes: NoteBook, error: Exception, code: int = REFUSED) -> SystemExit:
+    """Return the exit of a part that cannot work, its reason left in its note."""
     notes.fail(error)
-    return SystemExit(REFUSED)
+    ring.close()
+    return SystemExit(code)

@@ -8,7 +8,7 @@ import atexit
 import os
 import subprocess
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,6 +51,7 @@ class CarSetup:
         shadow: folder of a candidate bundle; None runs no shadow.
         gateway: address of home; None runs no uplink.
         token_file: the car's token; None: trust/token in its folder.
+        send_every_s: pause of the uplink between two looks into the outbox.
         policy: how patiently the dead are started again.
         slots: frames the ring holds; None: two seconds, or what fits.
     """
@@ -67,6 +68,7 @@ class CarSetup:
     shadow: Path | None = None
     gateway: str | None = None
     token_file: Path | None = None
+    send_every_s: float = 5.0
     policy: RestartPolicy = USUAL
     slots: int | None = None
 
@@ -122,6 +124,10 @@ class Car:
         if not self._open:
             return self._last
         found = parts_health(self._ring, self._clock.mono_ns())
+        if self._supervisor.poll() is not None and not self._ring.ended:
+            code = self._supervisor.returncode
+            why = f"ended with code {code}: the dead are not started again"
+            found["supervisor"] = replace(found["supervisor"], ok=False, detail=why)
         made = self._publisher
         found["ring"] = Health(
             part="ring",
@@ -194,6 +200,7 @@ class Car:
                 gateway=setup.gateway,
                 car_id=setup.car_id,
                 token_file=str(token.absolute()),
+                every_s=setup.send_every_s,
             )
             parts.append(_part("uplink", UPLINK, "vehicle.sender", sender))
         return tuple(parts)

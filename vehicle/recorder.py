@@ -26,11 +26,13 @@ from vehicle.contracts.wire import RefusedError
 from vehicle.cutter import Action, ClipCutter, Keep, Open, Seal
 from vehicle.lifeline import (
     RECORDER,
+    TRY_AGAIN,
     Lifeline,
     NoteBook,
     be_nice,
     health_of,
     read_note,
+    refuse,
 )
 from vehicle.publisher import Publisher, ring_for
 from vehicle.ring import Ring, RingAddress, Slot
@@ -265,8 +267,7 @@ class _Desk:
         try:
             self._shelf = Shelf(Path(settings.outbox), facts)
         except (RefusedError, OSError) as error:
-            self._book.fail(error)
-            raise SystemExit(1) from error
+            raise refuse(ring, self._book, error, TRY_AGAIN) from error
         self._reader = ring.reader(RECORDER)
         self._begin()
 
@@ -280,6 +281,8 @@ class _Desk:
         self._reader.rewind()
         found = {n: facts[n] + getattr(shelf, n) for n in ("recovered", "salvaged", "removed")}
         self._book.tell(**found)
+        if shelf.trouble:
+            self._book.fail(shelf.trouble)
 
     def step(self) -> bool:
         """Do a little; return False when all is done."""

@@ -11,8 +11,6 @@ from vehicle.contracts.wire import RefusedError
 from vehicle.lifeline import UPLINK, Lifeline, NoteBook, be_nice
 from vehicle.ring import Ring, RingAddress
 
-SEND_EVERY_S = 5.0
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SenderSettings:
@@ -30,7 +28,7 @@ class SenderSettings:
     gateway: str
     car_id: str
     token_file: str
-    every_s: float = SEND_EVERY_S
+    every_s: float
 
 
 def send(settings_bytes: bytes) -> None:

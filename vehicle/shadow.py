@@ -102,7 +102,7 @@ def shadow(settings_bytes: bytes) -> None:
     try:
         candidate = Shadow(Path(settings.bundle), settings.ring)
     except RefusedError as error:
-        raise refuse(book, error) from error
+        raise refuse(ring, book, error) from error
     reader, log = ring.reader(SHADOW), Log(Path(settings.log))
     book.tell()
     while not (ring.ended or line.cut()):

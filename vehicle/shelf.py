@@ -86,7 +86,7 @@ class Shelf:
             raise OutboxBusyError(
                 f"{outbox} is written by another recorder; end that drive or use another outbox"
             ) from error
-        self._count = max((_number(f) for f in self._building.glob("clip-*")), default=0)
+        self._count = 1 + max((_number(f) for f in self._building.glob("clip-*")), default=-1)
         self._clip = facts
         self._writer: RouteWriter | None = None
         self._first: Slot | None = None
@@ -94,7 +94,9 @@ class Shelf:
         self.recovered = 0
         self.salvaged = 0
         self.removed = 0
+        self.trouble = ""
         self.resumed: Remains | None = None
+        self._remains: Path | None = None
         self._recover()
 
     @property
@@ -132,6 +134,7 @@ class Shelf:
         wire.atomic_write(self._folder / MANIFEST, wire.to_bytes(manifest))
         new = self._place(self._folder, manifest.clip_id)
         self._writer = self._first = self._last = None
+        self._bury()
         return new
 
     def drop(self) -> None:
@@ -140,6 +143,13 @@ class Shelf:
             self._writer.abort()
         self._writer = self._first = self._last = None
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _bury(self) -> None:
+        """Remove what the clip just sealed was salvaged from: until then it is the only copy that
+        is sure to be on the disk."""
+        if self._remains is not None:
+            shutil.rmtree(self._remains, ignore_errors=True)
+            self._remains = None
 
     def close(self) -> None:
         """Let another recorder have the outbox."""
@@ -194,28 +204,39 @@ class Shelf:
             else:
                 left.append((folder, remains))
         for folder, remains in sorted(left, key=lambda item: self._is_ours(item[1])):
-            if not any(o.holds(remains) for f, o in left if f != folder and f.exists()):
-                try:
-                    self._salvage(remains)
-                except (RefusedError, OSError):  # no room: it stays as it is for the next start
-                    self.drop()
-                    continue
-            shutil.rmtree(folder, ignore_errors=True)
+            doubled = any(o.holds(remains) for f, o in left if f != folder and f.exists())
+            if doubled or self._has(remains):
+                shutil.rmtree(folder, ignore_errors=True)
+                continue
+            try:
+                self._salvage(folder, remains)
+            except (RefusedError, OSError) as error:  # it stays as it is for the next start
+                self.trouble = f"{folder} stays unfinished: {type(error).__name__}: {error}"
+                self._remains = self.resumed = None
+                self.drop()
+
+    def _has(self, remains: Remains) -> bool:
+        """Return whether a clip of the outbox shows all of it: its recorder was killed tidying."""
+        theirs = DriveFacts.of(remains)
+        for path in self._outbox.glob(f"[0-9a-f]*/{MANIFEST}"):
+            clip = wire.from_bytes(ClipManifest, path.read_bytes())
+            same = (clip.car_id, clip.route_id) == (theirs.car_id, theirs.route_id)
+            if same and clip.frames[0] <= remains.frames[0] <= remains.frames[1] <= clip.frames[1]:
+                return True
+        return False
 
     def _is_ours(self, remains: Remains) -> bool:
         theirs = DriveFacts.of(remains)
         return (self._facts.car_id, self._facts.route_id) == (theirs.car_id, theirs.route_id)
 
-    def _salvage(self, remains: Remains) -> None:
-        """Begin a clip with what is whole of an unfinished one, and seal it if its drive is over.
-
-        The new file is made beside the old one, which goes only then.
-        """
+    def _salvage(self, folder: Path, remains: Remains) -> None:
+        """Begin a clip with what is whole of an unfinished one; seal it if its drive is over."""
         utc_ns, ours = remains.path.stat().st_mtime_ns, self._is_ours(remains)
         if self.resumed is not None:
             self.seal(self.resumed.events)
             self.resumed = None
         self.open(DriveFacts.of(remains))
+        self._remains = folder
         assert self._writer is not None
         carry_over(remains.path, self._writer)
         self._first, self._last = (

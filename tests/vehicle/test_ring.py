@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 
 from vehicle.contracts.frame import FrameSet, Rig
 from vehicle.geometry import look_camera
-from vehicle.ring import FrameShapeError, Ring, RingError, TelemetryTooLargeError
+from vehicle.ring import (
+    FrameShapeError,
+    ReaderBusyError,
+    Ring,
+    RingError,
+    TelemetryTooLargeError,
+)
 
 SIZE = {"width_px": 32, "height_px": 16, "x_m": 1.0, "y_m": 0.0, "z_m": 1.0, "yaw_deg": 0.0}
 RIG = Rig(
@@ -68,6 +74,66 @@ def test_slow_reader_loses_frames_and_the_writer_does_not_wait():
     assert reader.next().frame_id == 96
     assert reader.lost == 96
     assert ring.lost_by(0) == 96
+    ring.close()
+
+
+def test_readers_do_not_disturb_each_other():
+    ring = Ring(RIG, slots=4)
+    quick, slow = ring.reader(0), ring.reader(7)
+    seen = []
+    for number in range(20):
+        ring.write(frame(number), b"x", 0)
+        seen.append(quick.next().frame_id)
+    assert seen == list(range(20))
+    assert (slow.next().frame_id, slow.lost, quick.lost) == (16, 16, 0)
+    ring.close()
+
+
+def test_reader_with_spare_time_takes_the_newest_frame_and_counts_what_it_passed_over():
+    ring = Ring(RIG, slots=4)
+    reader = ring.reader(1)
+    assert reader.newest() == (None, 0)
+    for number in range(10):
+        ring.write(frame(number), b"x", 0)
+    slot, passed = reader.newest()
+    assert (slot.frame_id, passed, reader.lost) == (9, 9, 0)
+    assert reader.newest() == (None, 0)
+    ring.close()
+
+
+def test_place_of_a_dead_reader_is_taken_over_and_that_of_a_living_one_refused():
+    ring = Ring(RIG, slots=4)
+    code = (
+        "import sys, time; from vehicle.ring import Ring; from test_ring import RIG\n"
+        "ring = Ring(RIG, slots=4, name=sys.argv[1]); reader = ring.reader(2)\n"
+        "reader.next(); print('reads', flush=True); time.sleep(60)\n"
+    )
+    for number in range(3):
+        ring.write(frame(number), b"x", 0)
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, ring.name],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+        stdout=subprocess.PIPE,
+    )
+    other.stdout.readline()
+    with pytest.raises(ReaderBusyError, match=str(other.pid)):
+        ring.reader(2)
+    other.kill()
+    other.wait()
+    reader = ring.reader(2)
+    assert reader.next().frame_id == 1  # where the dead one stood
+    reader.rewind()
+    assert reader.next().frame_id == 0
+    ring.close()
+
+
+def test_note_of_a_writer_killed_at_it_is_no_note_and_the_next_one_is_whole():
+    ring = Ring(None, slots=2)
+    ring.leave_note(3, b"first")
+    ring.reader_words(3)[3] += 1  # killed between its two marks
+    assert ring.note_of(3, tries=1) == b""
+    ring.leave_note(3, b"second")
+    assert ring.note_of(3, tries=1) == b"second"
     ring.close()
 
 
