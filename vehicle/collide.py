@@ -137,7 +137,7 @@ def choose(
     the first with the widest margin wins, else the first with the next. -1 when there is none.
 
     Args:
-        states: [T, 7], filled with the winner's up to its arrival.
+        states: [T, 7], to work in.
         margins: [L, 3] along, across, road; widest first.
     """
     order = np.argsort(ways[:count, COST])
@@ -156,6 +156,4 @@ def choose(
             best, kept = row, level
         if kept == 0:
             break
-    if best >= 0:
-        drive(states, round(ways[best, TIME] / STEP_S), ways[best])
     return best, kept

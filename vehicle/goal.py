@@ -11,9 +11,10 @@ from vehicle.arrive import COST, POLY, PULL, SPEED, TIME, WAIT, WAY
 from vehicle.config import VehicleConfig
 from vehicle.contracts.ego import EgoState
 from vehicle.contracts.goal import Goal
+from vehicle.contracts.scene import Scene
 from vehicle.geometry import to_ego_2d, to_local_2d
-from vehicle.proposals import STEP_S
-from vehicle.spiral import SPIRAL, solve
+from vehicle.proposals import STEP_S, STEPS, TLEN, TWID
+from vehicle.spiral import SPIRAL, bend, end_pose, solve
 
 FAR_S: Final = 10.0
 """Arrivals later than this are left to ordinary driving until they are nearer."""
@@ -47,16 +48,29 @@ class Arrival:
     """A way to arrive.
 
     Args:
-        states: [T, 7] (STATE_COLUMNS) up to the goal.
+        states: [T >= STEPS, 7] (STATE_COLUMNS), up to the goal at `time_s` and, where that is
+            nearer than any plan is long, on from there.
         margin: the row of MARGINS it keeps.
         cost: of `arrive.effort`.
         kept: it goes on with the way of the tick before.
     """
 
     states: np.ndarray
+    time_s: float
     margin: int
     cost: float
     kept: bool
+
+    @property
+    def name(self) -> str:
+        """Return what a plan calls it."""
+        return "goal/kept" if self.kept else "goal/found"
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Return what a plan says of it: nobody is touched, and how much room is left."""
+        total = 1.0 - self.margin / len(MARGINS)
+        return {"no_collision": 1.0, "drivable": 1.0, "goal": 1.0, "total": total}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -73,6 +87,17 @@ class Around:
     grid: np.ndarray
     corner: np.ndarray
 
+    @classmethod
+    def of(cls, scene: Scene | None, users: np.ndarray, futures: np.ndarray) -> "Around":
+        """Return what the planner knows: users [N, 7] (vehicle.proposals), futures of each."""
+        grid, corner = np.zeros((0, 0), np.uint8), np.zeros(3)
+        if scene is not None and scene.occupancy is not None:
+            g = scene.occupancy.grid
+            grid = np.ascontiguousarray(scene.occupancy.drivable)
+            corner[:] = g.x_min_m, g.y_min_m, g.cell_m
+        sizes = np.ascontiguousarray(users[:, [TLEN, TWID]])
+        return cls(users=sizes, futures=futures, grid=grid, corner=corner)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Kept:
@@ -82,7 +107,6 @@ class _Kept:
     way: np.ndarray
     end: np.ndarray
     bend_1pm: float
-    margin: int
 
 
 class Arriver:
@@ -96,7 +120,7 @@ class Arriver:
             [c.max_accel_mps2, c.max_brake_mps2, c.max_curvature_1pm, c.wheelbase_m]
         )
         self._ways = np.zeros((_MAX_WAYS, WAY))
-        self._states = np.zeros((STEPS_FAR, 7))
+        self._states = np.zeros((STEPS_FAR + 1, 7))
         self._kept: _Kept | None = None
 
     def find(self, goal: Goal, ego: EgoState, path_m: np.ndarray, around: Around) -> Arrival | None:
@@ -145,12 +169,15 @@ class Arriver:
         )  # fmt: skip
 
     def _keep(self, way: np.ndarray, ego: EgoState, margin: int, *, kept: bool) -> Arrival:
-        states = self._states[: round(way[TIME] / STEP_S) + 1].copy()
-        end = np.append(to_local_2d(ego, states[-1:, 1:3])[0], ego.yaw_rad + states[-1, 3])
-        self._kept = _Kept(
-            mono_ns=ego.mono_ns, way=way, end=end, bend_1pm=float(states[-1, 6]), margin=margin
+        rows = max(round(way[TIME] / STEP_S) + 1, STEPS)
+        states = np.empty((rows, 7))
+        collide.drive(states, rows - 1, way)
+        x, y, yaw = end_pose(way)
+        end = np.append(to_local_2d(ego, np.array([[x, y]]))[0], ego.yaw_rad + yaw)
+        self._kept = _Kept(mono_ns=ego.mono_ns, way=way, end=end, bend_1pm=bend(way, 1.0))
+        return Arrival(
+            states=states, time_s=float(way[TIME]), margin=margin, cost=float(way[COST]), kept=kept
         )
-        return Arrival(states=states, margin=margin, cost=float(way[COST]), kept=kept)
 
     def _go_on(self, ego: EgoState, start: np.ndarray, around: Around) -> Arrival | None:
         """Return what is left of the way found last, from where the ego really is."""
@@ -228,12 +255,13 @@ def _shift(way: np.ndarray, dt: float, v: float, longer: float) -> None:
 
 
 def arrival_times(goal: Goal) -> np.ndarray:
-    """Return times on the planner's steps inside a goal's window; none when it has passed or opens
-    later than FAR_S."""
+    """Return times inside a goal's window, on the planner's steps where it holds one; none when it
+    has passed or opens later than FAR_S."""
     first = max(math.ceil(goal.from_s / STEP_S - 1e-3), 1)
     last = min(math.floor(goal.to_s / STEP_S + 1e-3), STEPS_FAR - 1)
-    if last < first:
-        return np.zeros(0)
+    if last < first:  # between two steps, or not at all
+        middle = (goal.from_s + goal.to_s) / 2
+        return np.array([middle] if 0.5 * STEP_S < middle < FAR_S else [])
     return np.unique(np.linspace(first, last, min(_TIMES, last - first + 1)).round()) * STEP_S
 
 

@@ -16,6 +16,7 @@ from vehicle.contracts.scene import Scene, Signal
 from vehicle.contracts.wire import ContractError
 from vehicle.controller import lateral_gains
 from vehicle.geometry import to_ego_2d, to_local_2d
+from vehicle.goal import Around, Arriver
 from vehicle.paths import arc, resample, speed_profile
 from vehicle.predict import Predictor, no_users
 from vehicle.proposals import STEPS
@@ -68,6 +69,7 @@ class Planner:
         )
         self._menu = Menu(config.width_m, _EMERGENCY_RATIO * config.max_brake_mps2)
         self._predictor = Predictor()
+        self._arriver = Arriver(config)
         self._trusted: np.ndarray | None = None
         self._last: tuple[int, EgoState] | None = None
         self._recent: deque[tuple[int, np.ndarray]] = deque(maxlen=64)
@@ -88,8 +90,8 @@ class Planner:
             obs: ego motion (needed) and guidance; without guidance the present curve is kept.
             previous: the plan of the tick before, None at the start.
             rung: "hold_plan" moves `previous` along, "mrm" stops; any other plans afresh.
-            futures: [N, STEPS, 3] x, y, yaw of the scene's tracks over the next 4 s, where they
-                are known; None predicts them.
+            futures: [N, STEPS or more, 3] x, y, yaw of the scene's tracks over the next 4 s (to
+                the goal, where there is one), where they are known; None predicts them.
         Raises:
             NoEgoMotionError: `obs.ego` is None.
         Source: proposals and scores after PDM-Closed (Dauner et al., "Parting with
@@ -148,6 +150,10 @@ class Planner:
         tracks, users = no_users() if scene is None else self._predictor.users(scene.tracks)
         if futures is None or futures.shape[0] != users.shape[0]:
             futures = self._predictor.predict(tracks, users, ego, path)
+        if guidance is not None and guidance.goal is not None:
+            around = Around.of(scene, users, futures)
+            if (way := self._arriver.find(guidance.goal, ego, points, around)) is not None:
+                return way.states, way.name, way.scores
         line = self._line(None if scene is None else scene.signal, guidance, ego)
         menu = self._menu.of(
             limit_mps=limit,
