@@ -1,4 +1,4 @@
-"""Network outputs to road users and grids: compiled, bit-equal on every machine.
+"""Network outputs to road users, lines and grids: compiled, bit-equal on every machine.
 
 Peaks of the heat map are boxes; two boxes of a kind whose centres are too close are one road user.
 """
@@ -9,7 +9,7 @@ from typing import Final
 import numba
 import numpy as np
 
-from vehicle.contracts.scene import KINDS, TRACK, BevGrid
+from vehicle.contracts.scene import KINDS, TRACK, BevGrid, LaneLine
 
 MAX_BOXES: Final = 64
 """Most boxes of one frame; the best by score are kept."""
@@ -28,7 +28,17 @@ SEPARATION_M: Final = {
 }
 """Centres of two road users of a kind are at least this far apart: about a body's width."""
 
-_COLUMNS: Final = ("x_m", "y_m", "yaw_rad", "length_m", "width_m", "score_prob")
+LEAST_LINE_PROB: Final = 0.5
+LEAST_LINE_POINTS: Final = 3
+"""A lane line is told where it is this likely, and when it has this many points."""
+
+STILL_CHANNELS, MOVING_CHANNELS = 6, 8
+"""Of a box map: without and with the velocity over ground."""
+
+_COLUMNS: Final = (
+    *("x_m", "y_m", "yaw_rad", "length_m", "width_m", "score_prob"),
+    *("vx_mps", "vy_mps"),
+)
 _HEIGHTS: Final = np.array([HEIGHT_M[k] for k in KINDS], dtype=np.float32)
 _LOG_SIZE_MIN, _LOG_SIZE_MAX = math.log(0.2), math.log(25.0)
 
@@ -56,7 +66,8 @@ class Decoder:
 
         Args:
             heat: float32 [K, nx, ny] probabilities.
-            box: float32 [6, nx, ny]: dx_m, dy_m, log length, log width, sin yaw, cos yaw.
+            box: float32 [6 or 8, nx, ny]: dx_m, dy_m, log length, log width, sin yaw, cos yaw and,
+                with 8, vx_mps, vy_mps over ground along ego axes.
         """
         found = _peaks(heat, self._min_score, self._boxes, self._channel, self._cell)
         kept = _boxes(
@@ -68,6 +79,22 @@ class Decoder:
         tracks["kind"] = self._kind_of[self._channel[:kept]]
         tracks["height_m"] = _HEIGHTS[tracks["kind"]]
         return tracks
+
+
+def lane_lines(found: np.ndarray, grid: BevGrid) -> tuple[LaneLine, ...]:
+    """Return the boundaries that are there, from the ego's left to its right.
+
+    Args:
+        found: float32 [lines, nx, 2]: y_m and probability at the rows of `grid`.
+    """
+    x_m = grid.x_min_m + (np.arange(grid.nx) + 0.5) * grid.cell_m
+    there = found[:, :, 1] >= LEAST_LINE_PROB
+    lines = []
+    for line, rows in zip(found, there, strict=True):
+        if np.count_nonzero(rows) >= LEAST_LINE_POINTS:
+            points_m = np.column_stack([x_m[rows], line[rows, 0]])
+            lines.append(LaneLine(kind="boundary", points_m=points_m))
+    return tuple(lines)
 
 
 def to_levels(prob: np.ndarray) -> np.ndarray:
@@ -151,7 +178,7 @@ def _boxes(
 ) -> int:
     """Decode the peaks in place, drop those too near a better one; return how many are left."""
     x_min, y_min, cell_m = grid
-    ny, kept = box.shape[2], 0
+    ny, kept, moving = box.shape[2], 0, box.shape[0] >= MOVING_CHANNELS
     for i in range(found):
         x, y = cell[i] // ny, cell[i] % ny
         k = channel[i]
@@ -169,6 +196,8 @@ def _boxes(
         boxes[kept, 3] = math.exp(min(max(box[2, x, y], _LOG_SIZE_MIN), _LOG_SIZE_MAX))
         boxes[kept, 4] = math.exp(min(max(box[3, x, y], _LOG_SIZE_MIN), _LOG_SIZE_MAX))
         boxes[kept, 5] = boxes[i, 5]
+        boxes[kept, 6] = box[6, x, y] if moving else 0.0
+        boxes[kept, 7] = box[7, x, y] if moving else 0.0
         channel[kept] = k
         kept += 1
     return kept

@@ -68,6 +68,28 @@ def input_shapes(rig: Rig) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return shapes[0], shapes[1]
 
 
+def half_of(count: int, odd: int) -> range:
+    """Return which of a rig's cameras a tick looks through that refreshes half of them.
+
+    Every other camera, so that two such ticks look all around: for rig R one camera ahead and three
+    of the others.
+    """
+    return range(odd, count, 2)
+
+
+def _half(rig: Rig, odd: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return the inputs of a tick that refreshes half of the cameras, and the target by camera."""
+    names = [c.name for c in rig.cameras]
+    inputs, targets = {}, {}
+    for key, shape, first in zip(
+        ("front", "side"), input_shapes(rig), (0, FRONT_CAMERAS), strict=True
+    ):
+        chosen = [i for i in half_of(len(names), odd) if first <= i < first + shape[0]]
+        inputs[key] = np.full((len(chosen), *shape[1:]), GREY, np.uint8)
+        targets |= dict(zip((names[i] for i in chosen), inputs[key], strict=True))
+    return inputs, targets
+
+
 def stack_images(images: Mapping[str, np.ndarray], rig: Rig) -> tuple[np.ndarray, np.ndarray]:
     """Return the network inputs (front, side), uint8 NHWC, of the images of a rig.
 
@@ -117,6 +139,7 @@ class Preprocessor:
         }
         targets = (*self._inputs["front"], *self._inputs["side"])
         self._targets = dict(zip((c.name for c in model_rig.cameras), targets, strict=True))
+        self._halves = tuple(_half(model_rig, odd) for odd in range(2))
         self._warps: dict[str, _Warp] | None = None
         self._shrunk: dict[tuple[str, int], np.ndarray] = {}
         if rig.digest != model_rig.digest:
@@ -136,9 +159,12 @@ class Preprocessor:
             return dict.fromkeys(self._targets, 1.0)
         return {n: w.coverage_ratio for n, w in self._warps.items()}
 
-    def __call__(self, frame: FrameSet) -> dict[str, np.ndarray]:
+    def __call__(self, frame: FrameSet, half: int | None = None) -> dict[str, np.ndarray]:
         """Return `front` and `side`; the arrays are overwritten by the next call.
 
+        Args:
+            frame: at least one image.
+            half: 0 or 1: only the cameras of that half of the model's rig, see `half_of`.
         Raises:
             CameraFrameError: no image at all, or one of another size or type.
             MissingCalibrationError: an image of a camera that the rig does not have.
@@ -149,13 +175,14 @@ class Preprocessor:
                 f"frame {frame.frame_id} has no images: drive without perception, or feed cameras"
             )
         check_images(images, self.rig)
+        inputs, targets = (self._inputs, self._targets) if half is None else self._halves[half]
         if self._warps is None:
-            for name, target in self._targets.items():
+            for name, target in targets.items():
                 target[...] = images.get(name, GREY)
         else:
-            self._warp(images)
+            self._warp(images, targets)
         self._note(set(images))
-        return self._inputs
+        return inputs
 
     def _note(self, sources: set[str]) -> None:
         def seen(name: str) -> bool:
@@ -167,15 +194,16 @@ class Preprocessor:
         self.fed = tuple(n for n in self._targets if seen(n))
         self.missing = tuple(n for n in self._targets if n not in self.fed)
 
-    def _warp(self, images: Mapping[str, np.ndarray]) -> None:
+    def _warp(self, images: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray]) -> None:
         assert self._warps is not None
+        wanted = {(self._warps[name].source, self._warps[name].shrink) for name in targets}
         for (name, shrink), small in self._shrunk.items():
-            if name in images:
+            if name in images and (name, shrink) in wanted:
                 height, width = small.shape[:2]
                 whole = images[name][: height * shrink, : width * shrink]  # whole blocks are fast
                 cv2.resize(whole, (width, height), dst=small, interpolation=cv2.INTER_AREA)
-        for name, warp in self._warps.items():
-            target = self._targets[name]
+        for name, target in targets.items():
+            warp = self._warps[name]
             if warp.coverage_ratio < MIN_COVERAGE_RATIO or warp.source not in images:
                 target.fill(GREY)
                 continue

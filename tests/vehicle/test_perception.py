@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,14 @@ from hypothesis import strategies as st
 
 from vehicle import bundles
 from vehicle.config import RIG_R
+from vehicle.contracts.bundle import ModelBundle
+from vehicle.contracts.ego import EgoState
 from vehicle.contracts.frame import FrameSet
 from vehicle.contracts.scene import BEV, BEV_BOX, KINDS, TRACK
 from vehicle.decode import MAX_BOXES, SEPARATION_M, Decoder, all_finite, to_levels
-from vehicle.engine import InferenceCancelledError
-from vehicle.perception import NetworkShapeError, Perception
+from vehicle.engine import Engine, InferenceCancelledError
+from vehicle.network_spec import check_network, half_order
+from vehicle.perception import NetworkShapeError, NotFiniteError, Perception
 from vehicle.preprocess import RigMismatchError
 
 BASE_KINDS = ("car", "pedestrian")
@@ -158,7 +162,7 @@ def test_network_that_answers_nan_does_not_drive(tmp_path: Path) -> None:
     tiny_bundle.make(tmp_path)
     manifest = bundles.load(tmp_path)
     fields = {n: getattr(manifest, n) for n in manifest.__slots__ if n != "files"}
-    files = {n: tmp_path / n for n in bundles.FILES} | {
+    files = {n: tmp_path / n for n in (bundles.WEIGHTS, bundles.GOLDEN)} | {
         bundles.MODEL: tiny_bundle.network(nan=True)
     }
     bundles.write(tmp_path, files, **fields)
@@ -173,3 +177,165 @@ def test_network_that_does_not_fit_its_manifest_is_refused(
     tiny_bundle.make(tmp_path, kinds=kinds)
     with pytest.raises(NetworkShapeError, match=r"heat|ufo"):
         Perception(tmp_path, RIG_R)
+
+
+def rich(folder: Path) -> Perception:
+    tiny_bundle.make(folder, rich=True)
+    return Perception(folder, RIG_R)
+
+
+def later(tick: int, level: int = 128) -> FrameSet:
+    return replace(frame(level), mono_ns=tick * 100_000_000)
+
+
+def ego(x_m: float = 0.0, speed_mps: float = 5.0) -> EgoState:
+    return EgoState(mono_ns=0, x_m=x_m, y_m=0.0, yaw_rad=0.0, speed_mps=speed_mps)
+
+
+def test_a_bundle_of_before_is_seen_with_as_before(tmp_path: Path) -> None:
+    tiny_bundle.make(tmp_path)
+    perception = Perception(tmp_path, RIG_R)
+    seen = perception.perceive(frame(), half=1, ego=ego())
+    perception.close()
+    assert not perception.can_half
+    assert (seen.has_velocity, seen.lanes, seen.signal, seen.half) == (False, (), None, None)
+    assert not seen.tracks["vx_mps"].any()
+
+
+def test_velocity_is_told_once_there_is_a_frame_to_compare_with(tmp_path: Path) -> None:
+    perception = rich(tmp_path)
+    first = perception.perceive(later(0), ego=ego())
+    second = perception.perceive(later(1), ego=ego())
+    lost = perception.perceive(later(2))
+    perception.close()
+    assert [d.has_velocity for d in (first, second, lost)] == [False, True, False]
+    assert not first.tracks["vx_mps"].any()
+    car, pedestrian = second.tracks
+    assert car["vx_mps"] == pytest.approx(tiny_bundle.CAR_VX_MPS)
+    assert car["vy_mps"] == pytest.approx(tiny_bundle.CAR_VY_MPS)
+    assert pedestrian["vx_mps"] == 0.0
+
+
+def test_the_network_reads_what_it_kept_moved_with_the_car(tmp_path: Path) -> None:
+    perception = rich(tmp_path)
+    perception.perceive(later(0), ego=ego())
+    seen = perception.perceive(later(1), ego=ego(x_m=BEV_BOX.cell_m))
+    perception.close()
+    assert seen.flow_mps is not None
+    assert seen.flow_mps[:, :-1] == pytest.approx(tiny_bundle.KEPT[0, :2, 1:], abs=1e-5)
+
+
+def test_lanes_and_light_become_part_of_the_scene(tmp_path: Path) -> None:
+    perception = rich(tmp_path)
+    seen = perception.perceive(frame(), ego=ego())
+    perception.close()
+    assert [line.kind for line in seen.lanes] == ["boundary", "boundary"]
+    left, right = (line.points_m for line in seen.lanes)
+    assert left.shape == (BEV_BOX.nx, 2)
+    assert left[:, 1] == pytest.approx(1.75)
+    assert right[:, 1] == pytest.approx(-1.75)
+    assert (left[0, 0], left[-1, 0]) == pytest.approx((-19.2, 59.2))
+    assert seen.signal is not None
+    assert (seen.signal.state, seen.signal.distance_m) == ("red", tiny_bundle.STOP_M)
+
+
+def test_pictures_that_move_otherwise_than_odometry_are_named(tmp_path: Path) -> None:
+    perception = rich(tmp_path)
+    seen = [perception.perceive(later(k), ego=ego(speed_mps=9.0)) for k in range(30)]
+    perception.close()
+    assert seen[0].doubt == ""
+    assert "-4.0 m/s" in seen[-1].doubt
+
+
+def test_half_a_look_keeps_what_the_other_cameras_saw(tmp_path: Path) -> None:
+    perception = rich(tmp_path)
+    perception.perceive(later(0, level=100), ego=ego())
+    seen = perception.perceive(later(1, level=200), half=1, ego=ego())
+    rows = perception._rows
+    perception.close()
+    assert seen.half == 1
+    assert rows is not None
+    ahead, around = 16 * 32, 12 * 24
+    by_camera = np.split(rows[0, :, 0], np.cumsum([ahead] * 2 + [around] * 5))
+    assert [float(r.mean()) for r in by_camera] == [100.0, 200.0] * 4
+
+
+def test_two_half_looks_see_all_around(tmp_path: Path) -> None:
+    perception = rich(tmp_path)
+    for tick, half in ((0, None), (1, 0), (2, 1)):
+        perception.perceive(later(tick, level=50 * (tick + 1)), half=half, ego=ego())
+    rows = perception._rows
+    perception.close()
+    assert rows is not None
+    assert set(np.unique(rows)) == {100.0, 150.0}
+
+
+def test_half_a_look_after_a_gap_is_a_whole_one(tmp_path: Path) -> None:
+    perception = rich(tmp_path)
+    assert perception.perceive(later(0), half=0, ego=ego()).half is None
+    assert perception.perceive(later(1), half=0, ego=ego()).half == 0
+    assert perception.perceive(later(9), half=1, ego=ego()).half is None
+    perception.close()
+
+
+def test_the_same_frames_give_the_same_answers_whatever_came_before(tmp_path: Path) -> None:
+    perception = rich(tmp_path)
+    runs = []
+    for _ in range(2):
+        perception.forget()
+        seen = [
+            perception.perceive(later(k), half=(None, 0, 1)[k % 3], ego=ego(0.5 * k))
+            for k in range(6)
+        ]
+        runs.append(seen)
+    perception.close()
+    for a, b in zip(*runs, strict=True):
+        assert np.array_equal(a.tracks, b.tracks)
+        assert np.array_equal(a.flow_mps, b.flow_mps)  # type: ignore[arg-type]
+        assert (a.signal, a.half, a.doubt) == (b.signal, b.half, b.doubt)
+
+
+def test_memory_that_is_not_finite_is_refused_and_forgotten(tmp_path: Path) -> None:
+    perception = rich(tmp_path)
+    perception.perceive(later(0), ego=ego())
+    outputs = perception._engine._runtime.outputs
+    kept = [side["memory_out"].copy() for side in outputs]
+
+    class Spoils:
+        def run(self, inputs: object, deadline: object) -> dict[str, np.ndarray]:
+            spoilt = dict(outputs[0])
+            spoilt["memory_out"] = np.full_like(kept[0], np.nan)
+            return spoilt
+
+        def close(self) -> None: ...
+
+    real, perception._engine = perception._engine, Spoils()  # type: ignore[assignment]
+    with pytest.raises(NotFiniteError, match="memory_out"):
+        perception.perceive(later(1), ego=ego())
+    perception._engine = real
+    assert not perception.perceive(later(2), ego=ego()).has_velocity
+    perception.close()
+
+
+@pytest.mark.parametrize("lacks", ["memory", "memory_out"])
+def test_a_memory_that_is_only_read_or_only_written_is_refused(lacks: str, tmp_path: Path) -> None:
+    tiny_bundle.make(tmp_path, rich=True)
+    manifest = bundles.load(tmp_path)
+
+    class Partly:
+        def __init__(self, engine: Engine) -> None:
+            self.inputs = tuple(s for s in engine.inputs if s.name != lacks)
+            self.outputs = tuple(s for s in engine.outputs if s.name != lacks)
+
+    with Engine(tmp_path / bundles.MODEL) as engine:
+        check_network(manifest, engine)
+        with pytest.raises(NetworkShapeError, match="memory"):
+            check_network(manifest, Partly(engine))  # type: ignore[arg-type]
+
+
+def test_rows_are_taken_in_the_order_the_network_was_exported_for() -> None:
+    deploy = pytest.importorskip("training.deploy")
+    bundle = ModelBundle.__new__(ModelBundle)
+    object.__setattr__(bundle, "rig", RIG_R)
+    for odd in range(2):
+        assert np.array_equal(half_order(bundle, 2752, odd), deploy.half_order(bool(odd)))

@@ -1,0 +1,85 @@
+"""What is believed over several frames: the light that rules the way, and the ego's own motion."""
+
+import math
+from typing import Final
+
+import numpy as np
+
+from vehicle.contracts.ego import EgoState
+from vehicle.contracts.scene import SIGNAL_STATES, Signal
+from vehicle.memory import GAP_S
+
+LIGHT_TAU_S: Final = 0.15
+"""A light is believed after about this long: one frame of another colour is no change."""
+
+MOTION_TAU_S: Final = 1.0
+SPEED_MPS, SPEED_RATIO = 2.0, 0.25
+YAW_RATE_RADPS: Final = 0.12
+"""Pictures and odometry disagree when they differ by more than this, on average over a second."""
+
+
+class LightWatch:
+    """Smooths what the network says of the traffic light ahead."""
+
+    def __init__(self) -> None:
+        self._prob: np.ndarray | None = None
+        self._mono_ns = 0
+
+    def see(self, light: np.ndarray, mono_ns: int) -> Signal:
+        """Return the light as believed now.
+
+        Args:
+            light: float32 [5]: probability of each of SIGNAL_STATES, metres to the stop line.
+            mono_ns: time of the frame on the route's clock.
+        """
+        prob = light[:4].astype(np.float64)
+        passed_s = (mono_ns - self._mono_ns) * 1e-9
+        if self._prob is None or not 0.0 <= passed_s <= GAP_S:
+            self._prob = prob
+        else:
+            self._prob = self._prob + (1.0 - math.exp(-passed_s / LIGHT_TAU_S)) * (
+                prob - self._prob
+            )
+        self._mono_ns = mono_ns
+        best = int(np.argmax(self._prob))
+        return Signal(
+            state=SIGNAL_STATES[best],
+            prob=min(max(float(self._prob[best]), 0.0), 1.0),
+            distance_m=math.nan if best == 0 else float(light[4]),
+        )
+
+
+class MotionWatch:
+    """Compares the ego's motion as the pictures show it with what odometry says."""
+
+    def __init__(self) -> None:
+        self._off = np.zeros(2)
+        self._weight = 0.0
+        self._mono_ns: int | None = None
+
+    def doubt(self, shown: np.ndarray, ego: EgoState | None, mono_ns: int) -> str:
+        """Return what is doubtful about odometry in a few words, "" when it agrees.
+
+        Args:
+            shown: float32 [2]: speed_mps, yaw_rate_radps.
+            ego: odometry of this frame.
+            mono_ns: time of the frame on the route's clock.
+        """
+        passed_s = math.inf if self._mono_ns is None else (mono_ns - self._mono_ns) * 1e-9
+        self._mono_ns = mono_ns
+        if ego is None or not 0.0 <= passed_s <= GAP_S:
+            self._off[:], self._weight = 0.0, 0.0
+        if ego is None:
+            return ""
+        off = np.array([float(shown[0]) - ego.speed_mps, float(shown[1]) - ego.yaw_rate_radps])
+        share = 1.0 - math.exp(-min(passed_s, GAP_S) / MOTION_TAU_S)
+        self._off += share * (off - self._off)
+        self._weight += share * (1.0 - self._weight)
+        if self._weight < 0.5:  # too short a look
+            return ""
+        speed, yaw_rate = self._off / self._weight
+        if abs(speed) > max(SPEED_MPS, SPEED_RATIO * abs(ego.speed_mps)):
+            return f"pictures show {speed:+.1f} m/s beside odometry"
+        if abs(yaw_rate) > YAW_RATE_RADPS:
+            return f"pictures show {yaw_rate:+.2f} rad/s beside odometry"
+        return ""
