@@ -9,6 +9,7 @@ import numpy as np
 from vehicle.budget import Budget
 from vehicle.cameras import FrameMender, FrameOrder, describe
 from vehicle.config import VehicleConfig
+from vehicle.contracts.ego import EgoState
 from vehicle.contracts.frame import FrameSet, Observation, Rig
 from vehicle.contracts.plan import Rung
 from vehicle.contracts.scene import Scene
@@ -31,7 +32,11 @@ class Sees(Protocol):
     stage_us: dict[str, float]
 
     def perceive(
-        self, frame: FrameSet, deadline_mono_ns: int | None = None, half: int | None = None
+        self,
+        frame: FrameSet,
+        deadline_mono_ns: int | None = None,
+        half: int | None = None,
+        ego: EgoState | None = None,
     ) -> Detections:
         """Return what is seen, or raise what is wrong; `half` 0 or 1 refreshes those cameras."""
         ...
@@ -141,10 +146,11 @@ class Sight:
         try:
             if self._ladder.ask == "half":
                 self._half = 1 - self._half
-                found = perception.perceive(frame, deadline_ns, half=self._half)
+                found = perception.perceive(frame, deadline_ns, half=self._half, ego=obs.ego)
                 outcome = "half"
             else:
-                found = perception.perceive(frame, deadline_ns)
+                found = perception.perceive(frame, deadline_ns, ego=obs.ego)
+            detail = f"{detail} {found.doubt}".strip()
         except InferenceCancelledError as error:
             outcome, detail = "late", f"{error} {detail}".strip()
         except Exception as error:  # whatever a frame does to perception, the car goes on
@@ -213,9 +219,13 @@ class Sight:
         return Scene(
             frame_id=frame_id,
             mono_ns=mono_ns,
-            tracks=self._tracker.update(found.tracks, obs.ego, at_ns),
+            tracks=self._tracker.update(
+                found.tracks, obs.ego, at_ns, velocity_known=found.has_velocity
+            ),
+            lanes=found.lanes,
             occupancy=found.occupancy,
             embedding=found.embedding,
             uncertainty_ratio=found.uncertainty_ratio,
             fresh=True,
+            signal=found.signal,
         )

@@ -49,7 +49,11 @@ class Seen:
         self.can_half = False
 
     def perceive(
-        self, frame: FrameSet, deadline_mono_ns: int | None = None, half: int | None = None
+        self,
+        frame: FrameSet,
+        deadline_mono_ns: int | None = None,
+        half: int | None = None,
+        ego: EgoState | None = None,
     ) -> Detections:
         self.frames.append(frame)
         self.halves.append(half)
