@@ -59,7 +59,7 @@ def read_commonroad(path: Path) -> LoggedScene:
         ForbiddenXmlError: the file declares a document type or entities.
         LoggedSceneError: malformed, a bad track, or no planning problem.
     """
-    root = _root(path)
+    root = document(path)
     where = f"commonroad {root.get('benchmarkID') or path.stem}"
     dt = _number(root.get("timeStepSize"), f"{where}: timeStepSize")
     problem = root.find("planningProblem")
@@ -71,10 +71,11 @@ def read_commonroad(path: Path) -> LoggedScene:
     reach = config.length_m / 2 - config.rear_overhang_m
     start = np.array([x - origin[0] - reach * np.cos(yaw), y - origin[1] - reach * np.sin(yaw)])
     lanes, paint = _lanelets(root, origin, where)
-    goal = _goal(problem, dt, {lane.name: lane for lane in lanes}, origin, where)
+    goals = goals_of(problem, dt, {lane.name: lane for lane in lanes}, origin, where)
+    goal = goals[0] if goals else None
     tracks = [_obstacle(o, dt, where) for o in root if o.tag in _OBSTACLES]
     last = max((float(t.t_s[-1]) for t in tracks if len(t.t_s)), default=0.0)
-    until = max(last, goal.to_s if goal is not None else 0.0, 2 * dt)
+    until = max(last, *(g.to_s for g in goals), 2 * dt)
     grid = dt * np.arange(round(until / dt) + 1)
     tracks = [_stay(t, grid) for t in tracks]
     return LoggedScene(
@@ -85,7 +86,13 @@ def read_commonroad(path: Path) -> LoggedScene:
     )  # fmt: skip
 
 
-def _root(path: Path) -> ET.Element:
+def document(path: Path) -> ET.Element:
+    """Return the root of a scenario.
+
+    Raises:
+        ForbiddenXmlError: the file declares a document type or entities.
+        SceneDamagedError: not well-formed, or of another kind.
+    """
     data = read_bytes(path)
 
     def refuse(name: str, *_: object) -> None:
@@ -237,13 +244,17 @@ def _stay(track: Track, grid: np.ndarray) -> Track:
     )
 
 
-def _goal(
+def goals_of(
     problem: ET.Element, dt: float, lanes: dict[str, Lane], origin: np.ndarray, where: str
-) -> Goal | None:
-    state = problem.find("goalState")
-    if state is None:
-        return None
-    where = f"{where}: goal state"
+) -> tuple[Goal, ...]:
+    """Return the goal states of a planning problem, any one of which solves it."""
+    states = problem.findall("goalState")
+    return tuple(_goal(s, dt, lanes, origin, f"{where}: goal state") for s in states)
+
+
+def _goal(
+    state: ET.Element, dt: float, lanes: dict[str, Lane], origin: np.ndarray, where: str
+) -> Goal:
     place, regions = state.find("position"), []
     for node in () if place is None else place:
         if node.tag == "lanelet":

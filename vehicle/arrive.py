@@ -29,6 +29,8 @@ _CHECKS: Final = 14
 _DULL: Final = 0.02
 _LEVELS: Final = (-1.0, 0.0, 1.0)
 _WAIT_MPS2: Final = 5.0
+_LEFT_S: Final = 0.25
+"""After a wait there is at least this much time to arrive."""
 
 
 @njit(cache=True)
@@ -150,7 +152,7 @@ def _laws(
         wait = round(laws[law, 1] * end / STEP_S) * STEP_S
         left = spiral[0]
         if wait > 0.0:
-            if start[0] - low > _WAIT_MPS2 * wait:
+            if start[0] - low > _WAIT_MPS2 * wait or end - wait < _LEFT_S:
                 continue
             left -= 0.5 * (start[0] + low) * wait
         else:
