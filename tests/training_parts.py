@@ -23,6 +23,7 @@ SMALL_NET = NetConfig(
     bev=16,
     bev_half=16,
     head=8,
+    memory=4,
 )
 CAR, PEDESTRIAN, TRUCK = 0.0, 1.0, 2.0
 

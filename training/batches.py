@@ -1,125 +1,33 @@
-"""Dataset folders -> batches of tensors, the same ones for the same seed on every machine.
+"""Frames -> batches of tensors, the same ones for the same seed on every machine.
 
 Batch `step` is a function of (seed, step): a resumed run, and a run split over workers, sees the
 frames that one uninterrupted worker would see.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from training.losses import dense_target, heat_and_boxes
+from training.frames import Frames
+from training.model import VELOCITY_UNIT_MPS
 from training.recipes import TrainConfig
+from training.targets import dense_target, heat_and_boxes, lane_target, motion_target
 from vehicle.config import RIG_R
-from vehicle.contracts.frame import CameraModel, Rig
-from vehicle.contracts.sample import (
-    BOX_COLUMNS,
-    DatasetError,
-    DatasetManifest,
-    read_manifest,
-    read_shard,
-)
-from vehicle.contracts.scene import BEV
+from vehicle.contracts.frame import CameraModel
+from vehicle.contracts.sample import LABEL_MIN_PIXELS
+from vehicle.contracts.scene import KINDS
 from vehicle.contracts.wire import RefusedError
 from vehicle.preprocess import FRONT_CAMERAS
 
 _NOISE_LENGTH: Final = 1 << 21
-
-
-class DatasetRigError(RefusedError):
-    """A dataset was recorded with other cameras than the network is built for."""
-
-
-class EmptyDatasetError(RefusedError):
-    """There is no frame to learn from."""
+_FIRST_OF_RUN: Final = 0.2
 
 
 class AsymmetricRigError(RefusedError):
     """A rig cannot be mirrored: a camera has no counterpart on the other side."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frames:
-    """A dataset in memory: pictures uint8 [N, cameras, H, W, 3], labels, and where they came from.
-
-    Args:
-        bev: uint8 [N, 100, 64] bits.
-        boxes: per frame [M, 11], BOX_COLUMNS.
-    """
-
-    manifest: DatasetManifest
-    front: np.ndarray
-    side: np.ndarray
-    bev: np.ndarray
-    boxes: tuple[np.ndarray, ...]
-
-    def __len__(self) -> int:
-        return len(self.boxes)
-
-
-def load_frames(folder: Path, rig: Rig = RIG_R) -> Frames:
-    """Read a dataset folder whole.
-
-    Raises:
-        DatasetError: no manifest, a missing or cut shard, or a shard without an array it needs.
-        DatasetRigError: other cameras than `rig`.
-        EmptyDatasetError: it has no frames.
-    """
-    manifest = read_manifest(folder)
-    if manifest.rig.digest != rig.digest:
-        raise DatasetRigError(
-            f"{folder}: recorded with rig {manifest.rig.name!r} ({manifest.rig.digest[:12]}), "
-            f"expected rig {rig.name!r} ({rig.digest[:12]}); use datalake to make it for this rig"
-        )
-    names = [c.name for c in rig.cameras]
-    parts: dict[str, list[np.ndarray]] = {"front": [], "side": [], "bev": []}
-    boxes: list[np.ndarray] = []
-    for entry in manifest.files:
-        arrays = _shard(folder / entry.name, rig)
-        parts["front"].append(_stack(arrays, names[:FRONT_CAMERAS]))
-        parts["side"].append(_stack(arrays, names[FRONT_CAMERAS:]))
-        parts["bev"].append(arrays["bev"])
-        cuts = arrays["box_start"][1:-1]
-        boxes.extend(np.split(arrays["boxes"], cuts))
-    if not boxes:
-        raise EmptyDatasetError(f"{folder} has no frames; make it with a query that finds some")
-    joined = {k: np.concatenate(v) for k, v in parts.items()}
-    return Frames(manifest=manifest, boxes=tuple(boxes), **joined)
-
-
-def _shard(path: Path, rig: Rig) -> dict[str, np.ndarray]:
-    """Return the arrays of a shard after checking that they are labelled frames of `rig`."""
-    try:
-        arrays = read_shard(path)
-    except (OSError, ValueError, EOFError) as error:
-        raise DatasetError(f"{path} cannot be read ({error}); make the dataset again") from error
-    frames = len(arrays.get("frame_id", ()))
-    shapes: dict[str, tuple[int, ...]] = {
-        "frame_id": (frames,),
-        "bev": (frames, BEV.nx, BEV.ny),
-        "box_start": (frames + 1,),
-        "boxes": (len(arrays.get("boxes", ())), len(BOX_COLUMNS)),
-        **{f"images_{c.name}": (frames, c.height_px, c.width_px, 3) for c in rig.cameras},
-    }
-    for name, shape in shapes.items():
-        found = arrays[name].shape if name in arrays else "nothing"
-        if found != shape:
-            raise DatasetError(f"{path}: {name} is {found}, expected {shape}; make it again")
-    boxes, start = arrays["boxes"], arrays["box_start"]
-    if start[0] != 0 or start[-1] != len(boxes) or (np.diff(start) < 0).any():
-        raise DatasetError(f"{path}: box_start does not cut {len(boxes)} boxes; make it again")
-    if not np.isfinite(boxes[:, :9]).all() or (boxes[:, 4:6] <= 0).any():
-        raise DatasetError(f"{path}: a box has no size or no finite place; make it again")
-    return arrays
-
-
-def _stack(arrays: dict[str, np.ndarray], cameras: list[str]) -> np.ndarray:
-    return np.stack([arrays[f"images_{c}"] for c in cameras], axis=1)
 
 
 def mirror_order(cameras: Sequence[CameraModel]) -> list[int]:
@@ -150,8 +58,32 @@ def mirror_order(cameras: Sequence[CameraModel]) -> list[int]:
 def mirror_boxes(boxes: np.ndarray) -> np.ndarray:
     """Return labelled boxes seen in a mirror, left for right."""
     mirrored = boxes.copy()
-    mirrored[:, [2, 3, BOX_COLUMNS.index("vy_mps")]] *= -1.0
+    mirrored[:, 2:4] *= -1.0
+    mirrored[:, 10:11] *= -1.0
     return mirrored
+
+
+def draw_weights(data: Frames, counts: dict[str, int], frames: int, exponent: float) -> np.ndarray:
+    """Return how often to draw each frame of a dataset: more often the rarer what it shows, and
+    seldom one without memory where others have it: those are seen as memory already.
+
+    Args:
+        counts: in how many of `frames` each kind is seen, over all datasets.
+        exponent: 0 draws all alike, 1 shows every kind equally often.
+    """
+    weight = np.ones(len(data))
+    if exponent:
+        for i, seen in enumerate(map(_kinds_seen, data.boxes)):
+            weight[i] = max([(frames / counts[k]) ** exponent for k in seen], default=1.0)
+    remembered = np.array([data.before(i) is not None for i in range(len(data))])
+    if remembered.any():
+        weight[~remembered] *= _FIRST_OF_RUN
+    return weight / weight.sum()
+
+
+def _kinds_seen(boxes: np.ndarray) -> set[str]:
+    visible = boxes[boxes[:, 7] >= 2 * LABEL_MIN_PIXELS, 0]
+    return {KINDS[int(k)] for k in np.unique(visible)}
 
 
 class Batches:
@@ -170,11 +102,21 @@ class Batches:
         self._rank, self._world = rank, world
         mix = config.mix if len(config.mix) == len(datasets) else [len(d) for d in datasets]
         self._share = np.cumsum(np.asarray(mix, dtype=np.float64) / sum(mix))
+        self._drawn = [np.cumsum(w) for w in self._weights()]
         cameras = RIG_R.cameras
         self._front_mirror = mirror_order(cameras[:FRONT_CAMERAS])
         self._side_mirror = mirror_order(cameras[FRONT_CAMERAS:])
         noise = np.random.default_rng(20_260_101).standard_normal(_NOISE_LENGTH)
         self._noise = noise.astype(np.float32)
+
+    def _weights(self) -> list[np.ndarray]:
+        counts = dict.fromkeys(KINDS, 0)
+        for data in self._datasets:
+            for boxes in data.boxes:
+                for kind in _kinds_seen(boxes):
+                    counts[kind] += 1
+        frames = sum(len(d) for d in self._datasets)
+        return [draw_weights(d, counts, frames, self._config.rarity) for d in self._datasets]
 
     def chosen(self, step: int) -> list[tuple[int, int]]:
         """Return the (dataset, frame) pairs of a step, over all workers."""
@@ -184,40 +126,89 @@ class Batches:
             turn = (k * 0.6180339887498949) % 1.0
             places.append(int(np.searchsorted(self._share, turn, side="right").clip(0, self._top)))
         rng = np.random.default_rng([self._config.seed, 1, step])
-        out = []
-        for which in places:
-            out.append((which, int(rng.integers(len(self._datasets[which])))))
-        return out
+        return [(which, self._draw(which, rng)) for which in places]
+
+    def _draw(self, which: int, rng: np.random.Generator) -> int:
+        place = int(np.searchsorted(self._drawn[which], rng.random(), side="right"))
+        return min(place, len(self._datasets[which]) - 1)
 
     @property
     def _top(self) -> int:
         return len(self._datasets) - 1
 
     def batch(self, step: int) -> dict[str, Tensor]:
-        """Return this worker's part of batch `step`: pictures and targets."""
+        """Return this worker's part of batch `step`: pictures and targets.
+
+        Arrays named `before_*` have one row per frame that has a memory: `before_index` says which.
+        """
         frames = []
         for slot, (which, index) in enumerate(self.chosen(step)):
             if slot % self._world == self._rank:
                 rng = np.random.default_rng([self._config.seed, 2, step, slot])
                 frames.append(self._frame(self._datasets[which], index, rng))
-        return {k: torch.from_numpy(np.stack([f[k] for f in frames])) for k in frames[0]}
+        told = [i for i, (_, before) in enumerate(frames) if before]
+        arrays = {k: np.stack([f[k] for f, _ in frames]) for k in frames[0][0]}
+        arrays["before_index"] = np.array(told, dtype=np.int64)
+        if told:
+            arrays |= {k: np.stack([frames[i][1][k] for i in told]) for k in frames[told[0]][1]}
+        return {k: torch.from_numpy(v) for k, v in arrays.items()}
 
-    def _frame(self, data: Frames, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def _frame(
+        self, data: Frames, index: int, rng: np.random.Generator
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Return pictures and targets of a frame, and what makes its memory (or nothing)."""
         front, side = data.front[index], data.side[index]
-        bev, boxes = data.bev[index], data.boxes[index]
-        if rng.random() < self._config.flip_ratio:
-            front = front[self._front_mirror, :, ::-1]
-            side = side[self._side_mirror, :, ::-1]
-            bev, boxes = bev[:, ::-1], mirror_boxes(boxes)
-        heat, box = heat_and_boxes(boxes, self._config.kinds)
+        bev, boxes, lanes = data.bev[index], data.boxes[index], data.lanes[index]
+        motion = data.motion[index].astype(np.float64)
+        mirrored = rng.random() < self._config.flip_ratio
+        if mirrored:
+            front, side = self._mirrored(front, side)
+            bev, boxes, lanes = bev[:, ::-1], mirror_boxes(boxes), -lanes[::-1]
+            motion[1:3] *= -1.0
         level = self._levels(rng)
-        return {
+        heat, box = heat_and_boxes(boxes, self._config.kinds)
+        velocity, flow = motion_target(boxes, bev)
+        frame = {
             "front": self._picture(front, level, rng),
             "side": self._picture(side, level, rng),
             "heat": heat,
             "box": box,
             "dense": dense_target(bev),
+            "velocity": velocity,
+            "flow": flow,
+            "lanes": lane_target(lanes, bool(data.lanes_labelled[index])),
+            "light": np.nan_to_num(data.light[index], nan=-1.0),
+            "ego_motion": np.zeros(3, np.float32),
         }
+        earlier = data.before(index)
+        if earlier is None or rng.random() < self._config.forget_ratio:
+            return frame, {}
+        rate = motion[[0, 2]] / motion[3] / (VELOCITY_UNIT_MPS, 1.0)
+        frame["ego_motion"] = np.array([*rate, 1.0], np.float32)
+        front, side = data.front[earlier], data.side[earlier]
+        if mirrored:
+            front, side = self._mirrored(front, side)
+        before = {
+            "before_front": self._picture(front, level, rng),
+            "before_side": self._picture(side, level, rng),
+            "before_motion": self._told(motion[:3], rng),
+        }
+        return frame, before
+
+    def _mirrored(self, front: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return front[self._front_mirror, :, ::-1], side[self._side_mirror, :, ::-1]
+
+    def _told(self, motion: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return the motion the car believes in: for half of the frames a wrong one.
+
+        Otherwise the network would learn to repeat what it is told instead of checking it.
+        """
+        spread = self._config.odometry_error
+        wrong, stretch, slip_m, turn = rng.random() < 0.5, *rng.normal(0.0, 1.0, 3)
+        if spread and wrong:
+            motion = motion * (1.0 + spread * stretch) + (0.3 * spread * slip_m, 0.0, 0.0)
+            motion[2] += 0.05 * spread * turn
+        return motion.astype(np.float32)
 
     def _levels(self, rng: np.random.Generator) -> np.ndarray:
         """Return 256 grey levels after a change of gain and contrast; the same for all cameras."""

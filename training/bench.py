@@ -10,10 +10,11 @@ import numpy as np
 import onnxruntime
 import torch
 
-from training.export import to_onnx
+from training.deploy import blank, to_onnx
 from training.model import NetConfig, NetR, count_mmac, count_parameters
-from training.quantize import quantise, scaled
+from training.quantize import PICTURES, as_floats, quantise
 from vehicle.contracts.bench import Bench, percentiles
+from vehicle.contracts.scene import KINDS
 
 SIZES: Final = {
     "R48": NetConfig(eighth=48, sixteenth=64, bev=48, bev_half=64),
@@ -42,22 +43,16 @@ def sizes_bench(
     """
     bench = Bench(name="network-sizes")
     rng = np.random.default_rng(0)
-    frames = [
-        {
-            "front": rng.integers(0, 256, (2, 128, 256, 3), dtype=np.uint8),
-            "side": rng.integers(0, 256, (6, 96, 192, 3), dtype=np.uint8),
-        }
-        for _ in range(4)
-    ]
     for i, (name, config) in enumerate(SIZES.items()):
         torch.manual_seed(0)
-        net = NetR(("car", "pedestrian"), config).eval()
+        net = NetR(KINDS, config).eval()
+        frames = [_noise(net, rng) for _ in range(4)]
         facts = {"mmac": round(count_mmac(net)), "parameters": count_parameters(net)}
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "net.onnx"
             to_onnx(net, path)
             graphs = {
-                "float32": (path.read_bytes(), {k: scaled(v) for k, v in frames[0].items()}),
+                "float32": (path.read_bytes(), as_floats(frames[0])),
                 "uint8": (quantise(path, frames).SerializeToString(), frames[0]),
             }
         for precision, (graph, feed) in graphs.items():
@@ -67,6 +62,14 @@ def sizes_bench(
                 bench.rows.append({"row": row, **facts, "ms": percentiles(times_ms)})
         progress((i + 1) / len(SIZES))
     return bench
+
+
+def _noise(net: NetR, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    inputs = blank(net)
+    for name in PICTURES:
+        inputs[name] = rng.integers(0, 256, inputs[name].shape, dtype=np.uint8)
+    inputs["memory"] = rng.standard_normal(inputs["memory"].shape).astype(np.float32)
+    return inputs
 
 
 def _time(graph: bytes, feed: dict[str, np.ndarray], runs: int, threads: int) -> list[float]:

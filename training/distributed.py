@@ -109,7 +109,7 @@ def _same(net: nn.Module) -> nn.Module:
 
 
 def _averaged(net: nn.Module) -> nn.Module:
-    return DistributedDataParallel(net, broadcast_buffers=False)
+    return DistributedDataParallel(net, broadcast_buffers=False, find_unused_parameters=True)
 
 
 def _first_cause(error: BaseException) -> str:

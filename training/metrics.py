@@ -1,7 +1,7 @@
 """Figures of merit for detections and rasters, each with its sample count and interval."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -26,6 +26,11 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
+NEAR_M: Final = 30.0
+
+_RESAMPLES: Final = 200
+
+
 @dataclass(slots=True)
 class Matches:
     """Detections of one kind over many frames, matched to labels.
@@ -34,6 +39,8 @@ class Matches:
         scores, right: per detection that counts.
         labels: how many labelled road users were wanted.
         found: how many of them were found at OPERATING_PROB; near: the same within `near_m`.
+        near, frame: per detection: within `near_m` (of a right one, its label), and which frame.
+        label_near, label_frame: the same per label.
     """
 
     scores: list[float]
@@ -42,44 +49,79 @@ class Matches:
     found: int = 0
     near_labels: int = 0
     near_found: int = 0
+    near: list[bool] = field(default_factory=list)
+    frame: list[int] = field(default_factory=list)
+    label_near: list[bool] = field(default_factory=list)
+    label_frame: list[int] = field(default_factory=list)
+    frames: int = 0
 
     def add(
-        self, detected: np.ndarray, wanted: np.ndarray, ignored: np.ndarray, near_m: float
-    ) -> None:
+        self, detected: np.ndarray, wanted: np.ndarray, ignored: np.ndarray, near_m: float = NEAR_M
+    ) -> np.ndarray:
         """Match one frame: each detection, best first, takes the nearest free label in reach.
 
         Args:
             detected: [P, 3] x_m, y_m, score, best first.
             wanted, ignored: [M, 2] centres; a detection on an ignored one does not count.
+        Returns:
+            Per label, the best score it was found with, 0 when missed.
         """
         free = np.ones(len(wanted), dtype=bool)
         hit_at = np.zeros(len(wanted))
+        near = np.hypot(wanted[:, 0], wanted[:, 1]) <= near_m
         for x_m, y_m, score in detected:
             gap = np.where(free, np.hypot(wanted[:, 0] - x_m, wanted[:, 1] - y_m), np.inf)
             best = int(np.argmin(gap)) if len(gap) else -1
-            if best >= 0 and gap[best] <= MATCH_M:
+            hit = best >= 0 and bool(gap[best] <= MATCH_M)
+            if hit:
                 free[best], hit_at[best] = False, score
             elif len(ignored) and np.hypot(*(ignored - (x_m, y_m)).T).min() <= MATCH_M:
                 continue
-            self.scores.append(score)
-            self.right.append(best >= 0 and gap[best] <= MATCH_M)
+            self.scores.append(float(score))
+            self.right.append(hit)
+            self.near.append(bool(near[best]) if hit else bool(np.hypot(x_m, y_m) <= near_m))
+            self.frame.append(self.frames)
         seen = hit_at >= OPERATING_PROB
-        near = np.hypot(wanted[:, 0], wanted[:, 1]) <= near_m
         self.labels += len(wanted)
         self.found += int(seen.sum())
         self.near_labels += int(near.sum())
         self.near_found += int((seen & near).sum())
+        self.label_near += near.tolist()
+        self.label_frame += [self.frames] * len(wanted)
+        self.frames += 1
+        return hit_at
 
-    def average_precision(self) -> float:
+    def average_precision(self, *, near: bool = False) -> float:
         """Return the area under precision over recall, precision made monotonic from the right."""
-        if not self.labels or not self.scores:
-            return 0.0
-        order = np.argsort(-np.array(self.scores), kind="stable")
-        right = np.array(self.right)[order]
-        hits = np.cumsum(right)
-        precision = hits / np.arange(1, len(right) + 1)
-        best_after = np.maximum.accumulate(precision[::-1])[::-1]
-        return float((best_after * right).sum() / self.labels)
+        return float(self._precisions(near, np.ones((1, max(self.frames, 1))))[0])
+
+    def interval(self, *, near: bool = False) -> tuple[float, float]:
+        """Return the 95 % interval of the average precision, bootstrapped over frames.
+
+        Source: Efron & Tibshirani, "An introduction to the bootstrap" (1993), percentile method.
+        """
+        if not self.frames:
+            return 0.0, 1.0
+        rng = np.random.default_rng(self.labels)
+        drawn = rng.multinomial(self.frames, np.full(self.frames, 1 / self.frames), _RESAMPLES)
+        low, high = np.percentile(self._precisions(near, drawn), [2.5, 97.5])
+        return float(low), float(high)
+
+    def _precisions(self, near: bool, drawn_SF: np.ndarray) -> np.ndarray:
+        """Return the average precision of each way S to draw the frames F."""
+        taken = np.array(self.near if near else [True] * len(self.scores), dtype=bool)
+        asked = np.array(self.label_near if near else [True] * self.labels, dtype=bool)
+        labels_S = drawn_SF[:, np.array(self.label_frame, dtype=int)[asked]].sum(axis=1)
+        order = np.argsort(-np.array(self.scores)[taken], kind="stable")
+        right = np.array(self.right, dtype=bool)[taken][order]
+        if not len(right):
+            return np.zeros(len(drawn_SF))
+        weight_SP = drawn_SF[:, np.array(self.frame, dtype=int)[taken][order]]
+        hits = np.cumsum(weight_SP * right, axis=1)
+        precision = hits / np.maximum(np.cumsum(weight_SP, axis=1), 1)
+        best_after = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        area = (best_after * weight_SP * right).sum(axis=1)
+        return np.asarray(area / np.maximum(labels_S, 1))
 
     def precision(self) -> tuple[int, int]:
         """Return right detections and all detections at OPERATING_PROB."""

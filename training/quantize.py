@@ -9,7 +9,7 @@ copy of a picture is ever made.
 
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -31,12 +31,12 @@ QUANTISED_OPS: Final = ("Conv", "Relu", "Resize", "Add")
 
 
 class _Frames(CalibrationDataReader):
-    def __init__(self, frames: Iterable[dict[str, np.ndarray]]) -> None:
-        self._frames: Iterator[dict[str, np.ndarray]] = iter(frames)
+    def __init__(self, frames: Iterable[Mapping[str, np.ndarray]]) -> None:
+        self._frames: Iterator[Mapping[str, np.ndarray]] = iter(frames)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         frame = next(self._frames, None)
-        return None if frame is None else {k: scaled(v) for k, v in frame.items()}
+        return None if frame is None else as_floats(frame)
 
 
 def scaled(image_NHWC: np.ndarray) -> np.ndarray:
@@ -45,7 +45,12 @@ def scaled(image_NHWC: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image.transpose(0, 3, 1, 2))
 
 
-def quantise(float_model: Path, frames: Iterable[dict[str, np.ndarray]]) -> onnx.ModelProto:
+def as_floats(frame: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the inputs of a frame as the float graph takes them; only pictures change."""
+    return {k: scaled(v) if k in PICTURES else v for k, v in frame.items()}
+
+
+def quantise(float_model: Path, frames: Iterable[Mapping[str, np.ndarray]]) -> onnx.ModelProto:
     """Return the uint8 QDQ graph with uint8 NHWC picture inputs.
 
     Args:

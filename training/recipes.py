@@ -7,6 +7,7 @@ from typing import ClassVar, Final
 from training.losses import LossWeights
 from training.model import NetConfig
 from vehicle.contracts import wire
+from vehicle.contracts.scene import KINDS
 from vehicle.contracts.wire import RefusedError, require
 
 
@@ -28,6 +29,12 @@ class TrainConfig:
         mix: share of each dataset, in the order given on the command line; () is by size.
         flip_ratio: share of frames mirrored left to right.
         brightness: largest relative change of gain; noise_levels: largest sigma in grey levels.
+        rarity: draws frames with rare kinds more often, 0 all alike, 1 every kind
+            equally often.
+        forget_ratio: share of frames with a memory that are learned without it, as after a start.
+        odometry_error: relative error (one sigma) of the motion told for half of the memories.
+        grow: a parent lends its weights wherever they fit, and this recipe says kinds and sizes;
+            else the parent says them.
         checkpoint_every: steps between checkpoints.
     """
 
@@ -45,6 +52,10 @@ class TrainConfig:
     flip_ratio: float = 0.5
     brightness: float = 0.2
     noise_levels: float = 4.0
+    rarity: float = 0.0
+    forget_ratio: float = 0.2
+    odometry_error: float = 0.2
+    grow: bool = False
     checkpoint_every: int = 200
     seed: int = 0
     net: NetConfig = field(default_factory=NetConfig)
@@ -64,9 +75,21 @@ class TrainConfig:
 
 
 def base() -> TrainConfig:
-    """From nothing, on simulator frames by day: the network that ships in vehicle/base."""
+    """On the simulator's whole world: the network that ships in vehicle/base.
+
+    Grown from the base network before it (`--init`), which knew cars and people by day.
+    """
     return TrainConfig(
-        recipe="base", steps=8_000, batch=8, learning_rate=2e-3, warmup=200, norm_until=2_700
+        recipe="base",
+        steps=8_000,
+        batch=8,
+        learning_rate=1.5e-3,
+        warmup=100,
+        norm_until=400,
+        kinds=KINDS,
+        rarity=0.5,
+        grow=True,
+        weights=LossWeights(rare_kind=1.5),
     )
 
 

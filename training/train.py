@@ -17,11 +17,12 @@ from typing import Any, ClassVar, Final
 import torch
 from torch import Tensor, nn
 
-from training.batches import Batches, Frames, load_frames
+from training.batches import Batches
+from training.frames import Frames, load_frames
 from training.losses import losses
 from training.model import NetR
 from training.recipes import TrainConfig
-from training.weights import network_of, read_weights, write_weights
+from training.weights import grown, network_of, read_weights, write_weights
 from vehicle.contracts import wire
 from vehicle.contracts.wire import RefusedError
 
@@ -107,7 +108,8 @@ def train(
     Args:
         config: from a recipe.
         datasets: dataset folders, in the order of `config.mix`.
-        parent: bundle folder to start from; its kinds and sizes replace the recipe's.
+        parent: bundle folder to start from; its kinds and sizes replace the recipe's, unless the
+            recipe grows it.
         stop_at: leave after so many steps with a checkpoint, as an interruption would.
     Raises:
         DatasetError, DatasetRigError, EmptyDatasetError: a dataset cannot be used.
@@ -168,8 +170,10 @@ def _start(config: TrainConfig, parent: Path | None) -> tuple[NetR, TrainConfig,
     if parent is None:
         return NetR(config.kinds, config.net), config, ""
     bundle, weights = read_weights(parent)
-    net = network_of(bundle.kinds, weights)
     digest = wire.digest((parent / "bundle.json").read_bytes())
+    if config.grow:
+        return grown(config.kinds, config.net, bundle.kinds, weights), config, digest
+    net = network_of(bundle.kinds, weights)
     return net, replace(config, kinds=bundle.kinds, net=net.config), digest
 
 
@@ -250,9 +254,12 @@ class _Journal:
 def _step(
     net: nn.Module, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor], config: TrainConfig
 ) -> dict[str, float]:
+    before = None
+    if len(batch["before_index"]):
+        before = tuple(batch[f"before_{k}"] for k in ("index", "front", "side", "motion"))
     with torch.autocast("cpu", torch.bfloat16):
-        answer = net(batch["front"], batch["side"])
-    parts = losses(answer, batch, config.weights)
+        answer = net(batch["front"], batch["side"], before)
+    parts = losses(answer, batch, config.weights, config.kinds)
     total = float(parts["total"].detach())
     if not math.isfinite(total):
         raise DivergedError(f"the loss is {total}; lower the recipe's learning_rate")

@@ -9,11 +9,10 @@ from training_parts import CAR, box, make_dataset, small
 from training.batches import (
     AsymmetricRigError,
     Batches,
-    DatasetRigError,
-    load_frames,
     mirror_boxes,
     mirror_order,
 )
+from training.frames import DatasetRigError, load_frames
 from vehicle.config import RIG_R
 from vehicle.contracts import wire
 from vehicle.contracts.sample import DatasetError, read_shard

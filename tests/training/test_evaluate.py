@@ -4,7 +4,8 @@ import tiny_bundle
 from training_parts import CAR, TRUCK, box, make_dataset
 
 from training.decode import detections, peaks
-from training.evaluate import BundleUnreadableError, _match, evaluate
+from training.evaluate import BundleUnreadableError, evaluate
+from training.judge import match
 from training.metrics import Matches, wilson
 from vehicle.contracts import wire
 from vehicle.contracts.report import EvalReport
@@ -63,7 +64,7 @@ def test_small_boxes_and_other_kinds_are_ignored():
         "car": np.array([[10, 0, 0.9], [20, 0, 0.8], [30, 0, 0.7]]),
         "pedestrian": np.array([[30, 0, 0.7], [10, 0, 0.6]]),
     }
-    _match(matches, found, boxes)
+    match(matches, found, boxes)
     assert (matches["car"].right, matches["car"].labels) == ([True], 1)
     assert matches["pedestrian"].right == [False]
 

@@ -10,16 +10,18 @@ import torch
 from training_parts import make_dataset, small
 
 from training import export as exporting
-from training.batches import load_frames
-from training.export import (
-    BundleTooLargeError,
+from training.deploy import (
+    OUTPUTS,
     ParityError,
-    RunUnfinishedError,
+    blank,
     check_parity,
-    export,
     folded,
+    half_cameras,
+    half_order,
     to_onnx,
 )
+from training.export import BundleTooLargeError, RunUnfinishedError, export
+from training.frames import load_frames
 from training.model import NetR
 from training.train import train
 from training.weights import ParentBundleError, network_of, read_arrays, read_weights
@@ -56,14 +58,12 @@ def test_the_car_accepts_the_bundle(bundle):
     manifest = bundles.load(bundle)
     assert manifest.tag == "base@3"
     assert manifest.odd == {"light": "day"}
-    assert [s.name for s in manifest.outputs] == [
-        "heat",
-        "box",
-        "dense",
-        "embedding",
-        "uncertainty",
-    ]
-    assert {s.dtype for s in manifest.inputs} == {"uint8"}
+    assert [s.name for s in manifest.outputs] == list(OUTPUTS)
+    assert {s.name: s.dtype for s in manifest.inputs} == {
+        "front": "uint8",
+        "side": "uint8",
+        "memory": "float32",
+    }
 
 
 def test_pictures_enter_the_first_convolution_as_bytes(bundle):
@@ -71,6 +71,31 @@ def test_pictures_enter_the_first_convolution_as_bytes(bundle):
     first = {n.op_type for n in graph.node if {"front", "side"} & set(n.input)}
     assert first == {"Transpose"}
     assert not any(n.op_type == "Cast" for n in graph.node)
+
+
+def test_half_a_look_with_fresh_rows_of_the_other_cameras_is_a_whole_look(bundle, data):
+    frames = load_frames(data)
+    net = network_of(("car", "pedestrian"), read_arrays(bundle / "weights.npz"))
+    whole = {**blank(net), "front": frames.front[0], "side": frames.side[0]}
+    wanted = dict(zip(OUTPUTS, session(bundle).run(list(OUTPUTS), whole), strict=True))
+    half = onnxruntime.InferenceSession(str(bundle / "half.onnx"))
+    for odd in (False, True):
+        front, side = half_cameras(odd)
+        inputs = {
+            "front": frames.front[0][front],
+            "side": frames.side[0][side],
+            "memory": whole["memory"],
+            "cached": wanted["rows"],
+            "order": half_order(odd),
+        }
+        found = dict(zip(OUTPUTS, half.run(list(OUTPUTS), inputs), strict=True))
+        for name in ("heat", "dense", "light"):
+            gap = np.abs(found[name] - wanted[name])
+            assert gap.mean() < 0.05, name
+        stale = dict(inputs, cached=np.zeros_like(wanted["rows"]))
+        rows = half.run(["rows"], stale)[0][0]
+        seen = np.abs(rows).sum(axis=1) > 0
+        assert 0.4 < seen.mean() < 0.6
 
 
 def test_weights_leave_room_for_processors_that_add_in_16_bits(bundle):
@@ -85,7 +110,7 @@ def test_the_float_graph_computes_what_torch_computes(run, data, tmp_path):
     net = network_of(("car", "pedestrian"), read_arrays(run / "weights.npz"))
     to_onnx(net, tmp_path / "net.onnx")
     frames = load_frames(data)
-    pictures = [{"front": frames.front[0], "side": frames.side[0]}]
+    pictures = [{**blank(net), "front": frames.front[0], "side": frames.side[0]}]
     assert check_parity(net, tmp_path / "net.onnx", pictures) < 1e-3
     with torch.no_grad():
         net.heat[1].bias += 0.5
@@ -104,7 +129,7 @@ def test_quantising_moves_probabilities_little(run, bundle, data):
     net = network_of(("car", "pedestrian"), read_arrays(run / "weights.npz")).eval()
     frames = load_frames(data)
     heat, dense = session(bundle).run(
-        ["heat", "dense"], {"front": frames.front[1], "side": frames.side[1]}
+        ["heat", "dense"], {**blank(net), "front": frames.front[1], "side": frames.side[1]}
     )
     with torch.no_grad():
         wanted = net(torch.from_numpy(frames.front[1:2]), torch.from_numpy(frames.side[1:2]))
@@ -114,12 +139,13 @@ def test_quantising_moves_probabilities_little(run, bundle, data):
 
 def test_half_means_as_far_out_as_the_99th_percentile_of_training(bundle, data):
     frames, net = load_frames(data), session(bundle)
+    none = {"memory": np.zeros((1, 4, 50, 32), np.float32)}
     seen = [
-        net.run(["uncertainty"], {"front": f, "side": s})[0].item()
+        net.run(["uncertainty"], {"front": f, "side": s, **none})[0].item()
         for f, s in zip(frames.front, frames.side, strict=True)
     ]
     assert np.percentile(seen, 99) == pytest.approx(0.5, abs=0.02)
-    black = {"front": frames.front[0] * 0, "side": frames.side[0] * 0}
+    black = {"front": frames.front[0] * 0, "side": frames.side[0] * 0, **none}
     assert net.run(["uncertainty"], black)[0].item() > 0.9
 
 

@@ -2,14 +2,9 @@ import numpy as np
 import torch
 from training_parts import CAR, PEDESTRIAN, TRUCK, box
 
-from training.losses import (
-    IGNORED,
-    LossWeights,
-    dense_target,
-    heat_and_boxes,
-    heat_loss,
-    losses,
-)
+from training.heads import lane_points
+from training.losses import LossWeights, heat_loss, lane_loss, light_loss, losses
+from training.targets import IGNORED, dense_target, heat_and_boxes, lane_target, motion_target
 from vehicle.contracts.scene import BEV_BOX, BEV_LANE, BEV_OCCUPIED
 
 KINDS = ("car", "pedestrian")
@@ -72,21 +67,73 @@ def test_ignored_cells_have_no_gradient():
 
 
 def test_the_right_answer_costs_less_than_a_wrong_one():
-    heat, target = heat_and_boxes(np.array([box(CAR, 12.5, -3.3)]), KINDS)
+    boxes = np.array([[*box(CAR, 12.5, -3.3)[:9], 4.0, -1.0]])
+    heat, target = heat_and_boxes(boxes, KINDS)
     bits = np.zeros((100, 64), np.uint8)
     bits[40:60, 20:40] = BEV_LANE | BEV_OCCUPIED
+    velocity, flow = motion_target(boxes, bits)
+    lanes = np.full((4, 50), np.nan, np.float32)
+    lanes[1], lanes[2] = 1.6, -2.0
     batch = {
         "heat": torch.from_numpy(heat[None]),
         "box": torch.from_numpy(target[None]),
         "dense": torch.from_numpy(dense_target(bits[None])),
+        "velocity": torch.from_numpy(velocity[None]),
+        "flow": torch.from_numpy(flow[None]),
+        "lanes": torch.from_numpy(lane_target(lanes, True)[None]),
+        "light": torch.tensor([[1.0, 30.0]]),
+        "ego_motion": torch.tensor([[0.8, 0.1, 1.0]]),
     }
+    columns = np.full((1, 4, 50, 64), -16.0, np.float32)
+    columns[:, 1, :, 33:35], columns[:, 2, :, 29] = 16.0, 16.0  # 1.6 m lies between two
     right = {
         "heat": torch.from_numpy(np.where(heat == 1, 8.0, -8.0).astype(np.float32)[None]),
         "box": batch["box"][:, :6],
         "dense": batch["dense"] * 16 - 8,
+        "velocity": batch["velocity"][:, :2],
+        "flow": batch["flow"][:, :2],
+        "lanes": torch.from_numpy(columns),
+        "light": torch.tensor([[-8.0, 8.0, -8.0, -8.0, 0.0]]),
+        "ego_motion": batch["ego_motion"][:, :2],
     }
     wrong = {k: -v for k, v in right.items()}
     good, bad = (losses(out, batch, LossWeights()) for out in (right, wrong))
-    for part in ("heat", "box", "dense", "total"):
-        assert good[part] < bad[part]
-    assert good["total"] < 0.01
+    for part in ("heat", "box", "dense", "velocity", "flow", "lanes", "light", "ego_motion"):
+        assert good[part] < bad[part], part
+    assert all(good[part] < 0.01 for part in good if part not in ("lanes", "total"))
+    assert good["lanes"] < 0.5
+
+
+def test_what_nobody_labelled_is_asked_of_nobody():
+    boxes = np.array([[*box(CAR, 12.5, -3.3)[:9], np.nan, np.nan]])
+    velocity, flow = motion_target(boxes, np.zeros((100, 64), np.uint8))
+    assert velocity[2].sum() == flow[2].sum() == 0
+    lanes = lane_target(np.full((4, 50), np.nan, np.float32), False)
+    logit = torch.zeros(1, 4, 50, 64, requires_grad=True)
+    lane_loss(logit, torch.from_numpy(lanes[None])).backward()
+    assert logit.grad.abs().max() == 0
+    said = torch.zeros(1, 5, requires_grad=True)
+    light_loss(said, torch.tensor([[-1.0, -1.0]])).backward()
+    assert said.grad.abs().max() == 0
+
+
+def test_flow_is_where_a_body_is_and_houses_stand_still():
+    bits = np.zeros((100, 64), np.uint8)
+    bits[80:84, 4:8] = BEV_OCCUPIED
+    row = [*box(CAR, 12.5, -3.3)[:9], 4.0, -1.0]
+    velocity, flow = motion_target(np.array([row]), bits)
+    centre = cell(12.5, -3.3)
+    assert np.allclose(velocity[:, *centre], [0.4, -0.1, 1.0])
+    assert np.allclose(flow[:, *cell(14.0, -3.3)], [0.4, -0.1, 1.0])
+    assert flow[2, 40:42, 2:4].all()
+    assert not flow[:2, 40:42, 2:4].any()
+    assert velocity[2].sum() == 1
+
+
+def test_a_lane_point_is_the_soft_middle_of_its_columns():
+    logit = torch.full((1, 4, 50, 64), -12.0)
+    logit[0, 1, 5, 33] = logit[0, 1, 5, 34] = 3.0
+    y_m, prob = lane_points(logit)
+    assert abs(float(y_m[0, 1, 5]) - 1.6) < 0.01
+    assert float(prob[0, 1, 5]) > 0.9
+    assert float(prob[0, 1, 6]) < 0.1

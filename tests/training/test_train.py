@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from training_parts import make_dataset, small
 
-from training.batches import Batches, EmptyDatasetError, load_frames
+from training.batches import Batches
+from training.frames import EmptyDatasetError, load_frames
 from training.recipes import RECIPES, TrainConfig, UnknownRecipeError, recipe
 from training.train import (
     CHECKPOINT,
