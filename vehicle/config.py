@@ -27,6 +27,9 @@ class VehicleConfig:
         max_lateral_mps2: bounds speed in curves.
         max_curvature_1pm: tightest turn (0.2 = 5 m radius).
         max_jerk_mps3: rate limit of the demand outside emergencies.
+        max_curvature_rate_1pmps: fastest change of path curvature that the steering does.
+        actuator_delay_s: end of exposure to when steering and brakes begin to act: the tick's own
+            10 ms, and a dead time of 40 ms.
         mrm_brake_mps2: deceleration of a minimal risk manoeuvre (UN R157 5.5: at most 4.0).
         reaction_s: ego response time in the safety envelope.
         rss_brake_mps2: brake the envelope counts on for itself, and asks for when too close.
@@ -46,6 +49,8 @@ class VehicleConfig:
     max_lateral_mps2: float = 3.0
     max_curvature_1pm: float = 0.2
     max_jerk_mps3: float = 6.0
+    max_curvature_rate_1pmps: float = 0.4
+    actuator_delay_s: float = 0.05
     mrm_brake_mps2: float = 3.5
     reaction_s: float = 0.2
     rss_brake_mps2: float = 5.0

@@ -77,6 +77,7 @@ class Pilot:
         budget.mark("control")
         self._note(faults, plan)
         self._previous, self._curvature_1pm = (plan, ego), command.curvature_1pm
+        self.controller.sent(command)
         return plan, command
 
     def _plan(
