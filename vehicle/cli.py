@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from vehicle.wrap_verb import wrap
+
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 
@@ -222,6 +224,59 @@ def install(
 
 
 @app.command()
+def drive(
+    route: Annotated[Path, typer.Argument(help="A route file, *.mcap, to drive on as if live.")],
+    car: Annotated[
+        str, typer.Option(help="Whose drive this is; its folder is ROADLOOP_HOME.")
+    ] = "car-1",
+    bundle: Annotated[
+        Path | None, typer.Option(help="Network that drives; default: the car's installed one.")
+    ] = None,
+    shadow: Annotated[
+        Path | None, typer.Option(help="Candidate network that looks on in spare time.")
+    ] = None,
+    gateway: Annotated[
+        str, typer.Option(help="Address of `roadloop fleet serve`; without it nothing is sent.")
+    ] = "",
+    campaign: Annotated[
+        Path | None, typer.Option(help="What to look out for, a campaign/1 JSON file.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Frames per second; default: the route's own.")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="How long, beginning again at the end; default: once.")
+    ] = None,
+    real_time: Annotated[
+        bool, typer.Option("--real-time/--best-effort", help="Ask for the real-time class.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Run the whole car on a route's frames, on schedule: loop, recorder, shadow, uplink.
+
+    Each is a process; a supervisor starts the dead ones again while the loop drives on. Once a
+    second the health of all is shown, and kept in health.json of the car's folder. Clips go into
+    its outbox, what the shadow finds into shadow.jsonl. Ctrl-C ends the drive in order.
+    docs/how-to/run-the-car.md
+    """
+    from vehicle import drive_verb
+
+    request = drive_verb.request_for(
+        source=str(route.absolute()),
+        car=car,
+        bundle=bundle,
+        shadow=shadow,
+        gateway=gateway,
+        campaign=campaign,
+        rate_hz=rate,
+        seconds=seconds,
+        real_time=real_time,
+        adapt=True,
+    )
+    drive_verb.run_and_print(request, as_json=as_json)
+
+
+@app.command()
 def status(
     car: Annotated[str, typer.Argument(help="Name of the car.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -250,3 +305,6 @@ def status(
     for line in last:
         facts = ", ".join(f"{k} {v}" for k, v in line.items() if k not in ("utc_ns", "event"))
         print(f"  {line['event']}: {facts}")
+
+
+app.command()(wrap)

@@ -15,7 +15,8 @@ RECORDER: Final = 0
 SHADOW: Final = 1
 UPLINK: Final = 2
 SUPERVISOR: Final = 3
-"""Places in the ring's table of readers. The last two read no frames and only leave notes."""
+DRIVE: Final = 4
+"""Places in the ring's table of readers. Only the first two read frames, all leave notes."""
 
 PLACES: Final = {"recorder": RECORDER, "shadow": SHADOW, "uplink": UPLINK}
 

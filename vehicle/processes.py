@@ -5,6 +5,7 @@ everybody's health. The loop itself (`Drive`) runs in the process that opened it
 """
 
 import atexit
+import json
 import os
 import subprocess
 import time
@@ -19,7 +20,7 @@ from vehicle.contracts.frame import Observation, Rig
 from vehicle.contracts.telemetry import Health
 from vehicle.contracts.tick import Tick
 from vehicle.contracts.wire import RefusedError
-from vehicle.lifeline import RECORDER, SHADOW, UPLINK, read_note
+from vehicle.lifeline import DRIVE, RECORDER, SHADOW, UPLINK, read_note
 from vehicle.publisher import Publisher, ring_for
 from vehicle.recorder import RecorderSettings
 from vehicle.restart import USUAL, RestartPolicy
@@ -112,6 +113,11 @@ class Car:
         if self._open:
             self._publisher.publish(obs, tick)
 
+    def tell(self, **facts: Any) -> None:
+        """Leave the loop's own facts for the others to show; whole numbers are counters."""
+        if self._open:
+            self._ring.leave_note(DRIVE, json.dumps(facts).encode())
+
     def disagreement(self) -> tuple[float, int]:
         """Return the shadow's last score (0..1, NaN without one) and its frame; never waits."""
         note = read_note(self._ring, SHADOW, tries=1) if self._open else {}
@@ -157,6 +163,7 @@ class Car:
             self._supervisor.kill()
             self._supervisor.wait()
         self.health()
+        self.disagreement()
         self._open = False
         self._ring.close()
         atexit.unregister(self.close)

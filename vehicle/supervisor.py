@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final
 from vehicle.clock import SystemClock
 from vehicle.contracts import wire
 from vehicle.contracts.telemetry import Health
-from vehicle.lifeline import PLACES, REFUSED, SUPERVISOR, Lifeline, health_of, read_note
+from vehicle.lifeline import DRIVE, PLACES, REFUSED, SUPERVISOR, Lifeline, health_of, read_note
 from vehicle.realtime import ordinary
 from vehicle.restart import USUAL, Past, RestartPolicy, died, refused, started
 from vehicle.ring import Ring, RingAddress
@@ -65,16 +65,20 @@ class SupervisorSettings:
     policy: RestartPolicy = USUAL
 
 
-def spawn(module: str, settings: bytes) -> "subprocess.Popen[bytes]":
+def spawn(module: str, settings: bytes, *, apart: bool = False) -> "subprocess.Popen[bytes]":
     """Start `python -m module`, one thread, its settings on stdin.
 
     Not multiprocessing: its spawn imports the caller's main module a second time.
+
+    Args:
+        apart: in a session of its own, so that ctrl-C reaches only who started it.
     """
     path = os.pathsep.join(p for p in sys.path if p)
     child = subprocess.Popen(
         [sys.executable, "-m", module],
         stdin=subprocess.PIPE,
         env={**os.environ, **SINGLE, "PYTHONPATH": path},
+        start_new_session=apart,
     )
     with contextlib.suppress(OSError), child.stdin or contextlib.nullcontext() as pipe:
         if pipe is not None:
@@ -190,7 +194,7 @@ class _Watch:
 
 
 def parts_health(ring: Ring, mono_ns: int | None = None) -> dict[str, Health]:
-    """Return the Health of every supervised part and of the supervisor.
+    """Return the Health of every supervised part, of the supervisor and, if it tells, the loop.
 
     Counters: what the part counts, and restarts, lost_frames, alive (1 or 0), pid.
     """
@@ -216,6 +220,9 @@ def parts_health(ring: Ring, mono_ns: int | None = None) -> dict[str, Health]:
     detail = "" if ok else "the supervisor says nothing: the dead are not started again"
     facts = {"ok": ok, "detail": detail, "pid": int(boss.get("pid", 0))}
     out["supervisor"] = health_of("supervisor", facts, now_ns)
+    loop = read_note(ring, DRIVE)
+    if loop:
+        out["drive"] = health_of("drive", loop, now_ns)
     return out
 
 

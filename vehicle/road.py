@@ -1,0 +1,62 @@
+"""The process of the frame loop: opens what it was told to drive on, drives, leaves a report."""
+
+import sys
+from pathlib import Path
+
+from vehicle.contracts import wire
+from vehicle.contracts.campaign import DEFAULT_CAMPAIGN, Campaign
+from vehicle.contracts.wire import RefusedError
+from vehicle.drive_verb import DriveRequest
+from vehicle.onroad import RoadOptions, RoadReport, drive_on_road
+from vehicle.processes import CarSetup
+from vehicle.sources import RouteSource, Source
+
+
+def drive_as_asked(request: DriveRequest, source: Source) -> RoadReport:
+    """Drive a source as the command asks, and leave the report where it says.
+
+    Raises:
+        All errors of `drive_on_road`.
+    """
+    about = source.metadata
+    campaign = DEFAULT_CAMPAIGN
+    if request.campaign:
+        campaign = wire.from_bytes(Campaign, Path(request.campaign).read_bytes())
+    tags = {k.removeprefix("tag."): v for k, v in about.items() if k.startswith("tag.")}
+    setup = CarSetup(
+        folder=Path(request.folder),
+        rig=source.rig,
+        rate_hz=source.rate_hz,
+        car_id=request.car_id,
+        route_id=about.get("route_id", ""),
+        model="",
+        jurisdiction=about.get("jurisdiction", "ZZ"),
+        tags={"source": about.get("source", ""), **tags},
+        campaign=campaign,
+        shadow=Path(request.shadow) if request.shadow else None,
+        gateway=request.gateway or None,
+    )
+    options = RoadOptions(
+        rate_hz=request.rate_hz or None,
+        seconds=request.seconds or None,
+        real_time=request.real_time,
+        adapt=request.adapt,
+        parent=request.parent,
+    )
+    report = drive_on_road(source, setup, Path(request.bundle), options)
+    wire.atomic_write(Path(request.report), wire.to_bytes(report))
+    return report
+
+
+def main() -> None:
+    """Be the process: settings on stdin, refusals in words on stderr."""
+    request = wire.from_bytes(DriveRequest, sys.stdin.buffer.read())
+    try:
+        drive_as_asked(request, RouteSource(Path(request.source)))
+    except RefusedError as error:
+        print(f"refused: {type(error).__name__}: {error}", file=sys.stderr)
+        raise SystemExit(1) from error
+
+
+if __name__ == "__main__":
+    main()
