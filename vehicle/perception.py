@@ -44,7 +44,7 @@ class Detections:
 
     Args:
         tracks: TRACK [N], ego frame, track_id 0, best score first.
-        occupancy: grids of drivable space, lane paint and occupied cells.
+        occupancy: grids of drivable space, lane paint and occupied cells; None: not looked for.
         embedding: float32 [E].
         uncertainty_ratio: 0..1, see Scene.
         has_velocity: tracks carry the velocity the network saw; else zeros, which mean nothing.
@@ -54,10 +54,11 @@ class Detections:
             a cell moves; None when the network does not say.
         doubt: what is wrong with odometry as the pictures show it, in a few words.
         half: which half of the cameras was refreshed; None: all.
+        noise_m: float64 [N], standard deviation of each track's place where it is known.
     """
 
     tracks: np.ndarray
-    occupancy: Occupancy
+    occupancy: Occupancy | None
     embedding: np.ndarray
     uncertainty_ratio: float
     has_velocity: bool = False
@@ -66,6 +67,7 @@ class Detections:
     flow_mps: np.ndarray | None = None
     doubt: str = ""
     half: int | None = None
+    noise_m: np.ndarray | None = None
 
 
 class Perception:

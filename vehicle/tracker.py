@@ -35,6 +35,7 @@ class TrackerConfig:
 
     Args:
         birth_hits: detections in a row before a track is told to anyone.
+        sure_prob: a single detection of this score is told at once; over 1: none is.
         birth_prob: least score of a detection that begins a track.
         coast_ticks: ticks without a detection that every track survives.
         coast_s: seconds without one that a track seen for as long survives; the longer of both.
@@ -52,6 +53,7 @@ class TrackerConfig:
     """
 
     birth_hits: int = 2
+    sure_prob: float = 2.0
     birth_prob: float = 0.0
     coast_ticks: int = 6
     coast_s: float = 0.6
@@ -84,6 +86,7 @@ class TrackerConfig:
         s[k.SPEED_NOISE], s[k.BIRTH_PROB] = self.speed_noise_mps, self.birth_prob
         s[k.BIRTH_HITS], s[k.TELL_TICKS] = self.birth_hits, self.tell_ticks
         s[k.COAST_TICKS], s[k.COAST_S] = self.coast_ticks, self.coast_s
+        s[k.SURE_PROB] = self.sure_prob
         s[k.YAW_GAIN], s[k.SHAPE_GAIN] = self.yaw_gain, self.shape_gain
         return s
 
@@ -104,7 +107,7 @@ class Tracker:
         self._order = np.zeros(m, np.int64)
         self._shared, self._cost = np.zeros((n, m)), np.zeros((n, m))
         self._work = np.zeros((WORK_ROWS, max(n, m) + 2))
-        self._out, self._ground = np.zeros(n, TRACK), np.zeros(m)
+        self._out, self._zero = np.zeros(n, TRACK), np.zeros(m)
         self._told = (np.zeros(n), np.zeros(n, np.int64))
         self.reset()
         warm = np.zeros(2, TRACK)
@@ -128,6 +131,7 @@ class Tracker:
         *,
         velocity_known: bool = False,
         base_m: np.ndarray | None = None,
+        noise_m: np.ndarray | None = None,
     ) -> np.ndarray:
         """Take one frame's detections in and return the tracks at that instant.
 
@@ -137,17 +141,20 @@ class Tracker:
             mono_ns: of the frame.
             velocity_known: the detections' velocities over ground are measured: use them.
             base_m: [N] height of each box's base; None: all stand on the ground, z = 0.
+            noise_m: [N] standard deviation of each place; None: as the configuration has it.
         Returns:
             TRACK [M] of tracks born by `birth_hits` detections, ego frame, velocity over ground.
         """
         dt = self._advance(ego, mono_ns)
+        heights = self._zero if base_m is None else base_m
+        noises = self._zero if noise_m is None else noise_m
         if detections.size > MAX_DETECTIONS:
-            best = np.argsort(-detections["score_prob"], kind="stable")[:MAX_DETECTIONS]
-            detections = detections[np.sort(best)]
-            base_m = None if base_m is None else base_m[np.sort(best)]
-        heights = self._ground if base_m is None else base_m
+            surest = np.argsort(-detections["score_prob"], kind="stable")[:MAX_DETECTIONS]
+            detections = detections[surest]
+            heights = heights if base_m is None else heights[surest]
+            noises = noises if noise_m is None else noises[surest]
         self._count, self._next_id, self._shown = k.tick(
-            detections, heights, self._pose, dt, velocity_known, self._count, self._next_id,
+            detections, heights, noises, self._pose, dt, velocity_known, self._count, self._next_id,
             self._settings, self._accel2, self._prior2, self._family, self._table, self._cov,
             self._ids, self._source, self._found, self._noise2, self._order,
             self._shared, self._cost, self._work, self._out, *self._told,
@@ -165,7 +172,10 @@ class Tracker:
 
     @property
     def source(self) -> np.ndarray:
-        """Return which detection each track told last took in at this tick, -1 for none."""
+        """Return which detection each track told last took in at this tick, -1 for none.
+
+        Where more were given than fit, they count from the surest on.
+        """
         return self._told[1][: self._shown]
 
     def _advance(self, ego: EgoState | None, mono_ns: int) -> float:

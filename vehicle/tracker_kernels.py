@@ -20,8 +20,10 @@ X, Y, Z, YAW, LEN, WID, HGT = range(7)  # as in vehicle/overlap.py
 VX, VY, SCORE, KIND, VOTES, AGE, MISS, HITS, SEEN_S, LOST_S = range(7, COLUMNS)
 
 GATE, BY_OVERLAP, LEAST_OVERLAP, SWITCH_COST, NOISE, RATIO, SPEED_NOISE = range(7)
-BIRTH_PROB, BIRTH_HITS, TELL_TICKS, COAST_TICKS, COAST_S, YAW_GAIN, SHAPE_GAIN = range(7, 14)
-SETTINGS: Final = 14
+BIRTH_PROB, BIRTH_HITS, TELL_TICKS, COAST_TICKS, COAST_S, YAW_GAIN, SHAPE_GAIN, SURE_PROB = range(
+    7, 15
+)
+SETTINGS: Final = 15
 """Places of the numbers of a TrackerConfig in the array that kernels take."""
 
 _FREE: Final = 1e6
@@ -51,6 +53,7 @@ def predict(table: np.ndarray, cov: np.ndarray, count: int, dt: float, accel2: n
 def to_local(
     detections: np.ndarray,
     base_m: np.ndarray,
+    noise_m: np.ndarray,
     pose: tuple[float, float, float],
     order: np.ndarray,
     kinds: int,
@@ -58,7 +61,11 @@ def to_local(
     found: np.ndarray,
     noise2: np.ndarray,
 ) -> None:
-    """Fill `found` [N, COLUMNS] with detections carried into the local frame, and their noise."""
+    """Fill `found` [N, COLUMNS] with detections carried into the local frame, and `noise2`.
+
+    Args:
+        noise_m: [N] standard deviation of each place; 0 for what the settings say of its range.
+    """
     c, s = math.cos(pose[2]), math.sin(pose[2])
     for j in range(detections.size):
         d, row = detections[order[j]], found[j]
@@ -74,7 +81,9 @@ def to_local(
         row[SCORE] = float(d.score_prob)
         row[KIND] = min(max(int(d.kind), 0), kinds - 1)
         row[HITS] = 1.0
-        spread = settings[NOISE] + settings[RATIO] * math.hypot(x, y)
+        spread = noise_m[order[j]]
+        if spread <= 0.0:
+            spread = settings[NOISE] + settings[RATIO] * math.hypot(x, y)
         noise2[j] = spread * spread
 
 
@@ -157,6 +166,8 @@ def _correct(
     row[MISS] = 0.0
     row[LOST_S] = 0.0
     row[HITS] += 1.0
+    if seen[SCORE] >= settings[SURE_PROB]:
+        row[HITS] = max(row[HITS], settings[BIRTH_HITS])
 
 
 @njit(cache=True)
@@ -218,6 +229,8 @@ def step(
         row = table[kept]
         row[:] = found[j]
         row[VOTES] = found[j, SCORE]
+        if found[j, SCORE] >= settings[SURE_PROB]:
+            row[HITS] = settings[BIRTH_HITS]
         cov[kept, 0], cov[kept, 1] = noise2[j], 0.0
         cov[kept, 2] = prior2[int(row[KIND])]
         if moving:
@@ -278,17 +291,17 @@ def sort(detections: np.ndarray, order: np.ndarray) -> None:
 
 @njit(cache=True)
 def tick(
-    detections: np.ndarray, base_m: np.ndarray, pose: tuple[float, float, float], dt: float,
-    moving: bool, count: int, next_id: int, settings: np.ndarray, accel2: np.ndarray,
-    prior2: np.ndarray, family: np.ndarray, table: np.ndarray, cov: np.ndarray, ids: np.ndarray,
-    source: np.ndarray, found: np.ndarray, noise2: np.ndarray, order: np.ndarray,
-    shared: np.ndarray, cost: np.ndarray, work: np.ndarray, out: np.ndarray,
-    out_base_m: np.ndarray, out_source: np.ndarray,
+    detections: np.ndarray, base_m: np.ndarray, noise_m: np.ndarray,
+    pose: tuple[float, float, float], dt: float, moving: bool, count: int, next_id: int,
+    settings: np.ndarray, accel2: np.ndarray, prior2: np.ndarray, family: np.ndarray,
+    table: np.ndarray, cov: np.ndarray, ids: np.ndarray, source: np.ndarray, found: np.ndarray,
+    noise2: np.ndarray, order: np.ndarray, shared: np.ndarray, cost: np.ndarray,
+    work: np.ndarray, out: np.ndarray, out_base_m: np.ndarray, out_source: np.ndarray,
 ) -> tuple[int, int, int]:  # fmt: skip
     """Do one tick; return how many tracks there are, the next id, and how many are told."""
     predict(table, cov, count, dt, accel2)
     sort(detections, order)
-    to_local(detections, base_m, pose, order, family.size, settings, found, noise2)
+    to_local(detections, base_m, noise_m, pose, order, family.size, settings, found, noise2)
     n = detections.size
     count, next_id = step(
         table, cov, ids, source, count, next_id, found[:n], order, noise2[:n], prior2, family,
