@@ -17,6 +17,10 @@ LAKE = {"numpy", "pyarrow", "duckdb", "mcap", "av", "cv2"}
 FLEET = {"starlette", "uvicorn", "tuf", "securesystemslib", "cryptography", "numpy"}
 TRAIN = {"numpy", "torch", "onnx", "onnxruntime"}
 SIM = {"numpy", "numba", "cv2"}
+PEERS = {
+    *("numpy", "commonroad", "commonroad_dc", "commonroad_rp", "commonroad_route_planner"),
+    "frenetix",
+}
 EVERYTHING = CAR | LAKE | FLEET | TRAIN | SIM | COMMAND | {"ray"}
 
 # module prefix -> (house prefixes it may import, third-party packages); the longest prefix rules.
@@ -25,6 +29,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "vehicle": ({"vehicle"}, CAR),
     "vehicle.importers": ({"vehicle"}, CAR | {"pyarrow"}),  # docs/decisions/0003
     "vehicle.cli": ({"vehicle"}, CAR | COMMAND),
+    "vehicle.wrap_verb": ({"vehicle"}, CAR | COMMAND),
     "vehicle.engine_openvino": ({"vehicle"}, CAR | {"openvino"}),  # the extra [openvino]
     "datalake": (
         {"datalake", "vehicle.contracts", "vehicle.geometry", "vehicle.route", "vehicle.video"},
@@ -43,6 +48,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     ),
     "training.distributed": ({"training", "vehicle.contracts"}, TRAIN | {"ray", "rich"}),
     "training.cli": ({"training", "vehicle.contracts"}, TRAIN | COMMAND),
+    "training.pictures": ({"training", "vehicle"}, TRAIN | {"cv2"}),  # drawn as the car draws
     "sim": ({"sim", "vehicle"}, SIM),
     "sim.cli": ({"sim", "vehicle"}, SIM | COMMAND),
     "sim.cluster": ({"sim", "vehicle"}, SIM | {"ray"}),  # docs/decisions/0006
@@ -55,6 +61,8 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "sim.opendrive_export": ({"sim", "vehicle"}, SIM | {"scenariogeneration"}),
     "sim.openscenario": ({"sim", "vehicle"}, SIM | {"scenariogeneration"}),
     "sim.logged_verb": ({"sim", "vehicle"}, SIM | COMMAND),
+    "sim.live_verb": ({"sim", "vehicle"}, SIM | COMMAND),
+    "sim.commonroad_peers": (set(), PEERS),  # docs/decisions/0012: run by another Python
     "sim.loop": (set(PACKAGES), EVERYTHING),
     "sim.stages": (set(PACKAGES), EVERYTHING),
     "sim.report": (set(PACKAGES), EVERYTHING),

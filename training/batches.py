@@ -4,7 +4,8 @@ Batch `step` is a function of (seed, step): a resumed run, and a run split over 
 frames that one uninterrupted worker would see.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -63,27 +64,33 @@ def mirror_boxes(boxes: np.ndarray) -> np.ndarray:
     return mirrored
 
 
-def draw_weights(data: Frames, counts: dict[str, int], frames: int, exponent: float) -> np.ndarray:
+def draw_weights(
+    data: Frames, counts: Mapping[str, int], frames: int, exponent: float
+) -> np.ndarray:
     """Return how often to draw each frame of a dataset: more often the rarer what it shows, and
     seldom one without memory where others have it: those are seen as memory already.
 
     Args:
-        counts: in how many of `frames` each kind is seen, over all datasets.
+        counts: in how many of `frames` each kind or light is seen, over all datasets.
         exponent: 0 draws all alike, 1 shows every kind equally often.
     """
     weight = np.ones(len(data))
     if exponent:
-        for i, seen in enumerate(map(_kinds_seen, data.boxes)):
-            weight[i] = max([(frames / counts[k]) ** exponent for k in seen], default=1.0)
+        for i in range(len(data)):
+            rare = [(frames / counts[what]) ** exponent for what in seen_in(data, i)]
+            weight[i] = max(rare, default=1.0)
     remembered = np.array([data.before(i) is not None for i in range(len(data))])
     if remembered.any():
         weight[~remembered] *= _FIRST_OF_RUN
     return weight / weight.sum()
 
 
-def _kinds_seen(boxes: np.ndarray) -> set[str]:
+def seen_in(data: Frames, index: int) -> set[str]:
+    """Return the kinds well seen in a frame, and the traffic light that counts in it."""
+    boxes, state = data.boxes[index], int(data.light[index, 0])
     visible = boxes[boxes[:, 7] >= 2 * LABEL_MIN_PIXELS, 0]
-    return {KINDS[int(k)] for k in np.unique(visible)}
+    kinds = {KINDS[int(k)] for k in np.unique(visible)}
+    return kinds | {f"light {state}"} if state > 0 else kinds
 
 
 class Batches:
@@ -110,11 +117,10 @@ class Batches:
         self._noise = noise.astype(np.float32)
 
     def _weights(self) -> list[np.ndarray]:
-        counts = dict.fromkeys(KINDS, 0)
+        counts: Counter[str] = Counter()
         for data in self._datasets:
-            for boxes in data.boxes:
-                for kind in _kinds_seen(boxes):
-                    counts[kind] += 1
+            for i in range(len(data)):
+                counts.update(seen_in(data, i))
         frames = sum(len(d) for d in self._datasets)
         return [draw_weights(d, counts, frames, self._config.rarity) for d in self._datasets]
 

@@ -81,6 +81,7 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write the report here (canonical JSON).")
     ] = None,
+    forget: Annotated[bool, typer.Option("--forget", help="Run without memory.")] = False,
     as_json: Json = False,
 ) -> None:
     """Measure a bundle on labelled frames, with the very graph the car runs."""
@@ -88,7 +89,12 @@ def evaluate(
     from vehicle.contracts import wire
 
     with _bar("evaluating", not as_json) as advance:
-        report = run(bundle, dataset, progress=lambda done, total: advance(done, total, {}))
+        report = run(
+            bundle,
+            dataset,
+            forget=forget,
+            progress=lambda done, total: advance(done, total, {}),
+        )
     if out:
         wire.atomic_write(out, wire.to_bytes(report))
     if as_json:
@@ -105,6 +111,29 @@ def evaluate(
 
 
 @app.command()
+def report(
+    bundle: Annotated[Path, typer.Option(help="Bundle folder.")],
+    dataset: Annotated[
+        list[Path],
+        typer.Option(help="Labelled dataset folder; repeat it, one per light and weather."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the page and pictures.")],
+    as_json: Json = False,
+) -> None:
+    """Write a bundle's page: figures by kind, light and weather, and pictures right and wrong.
+
+    Example: roadloop training report --bundle vehicle/base --dataset run/test-day --out run/page
+    """
+    from training.report import write_report
+
+    with _bar("judging", not as_json) as advance:
+        page = write_report(
+            bundle, dataset, out, progress=lambda done, total: advance(done, total, {})
+        )
+    _print({"page": str(page)}, as_json)
+
+
+@app.command()
 def export(
     run: Annotated[Path, typer.Option(help="Run folder that `training train` finished.")],
     out: Annotated[Path, typer.Option(help="Bundle folder to write.")],
@@ -115,6 +144,10 @@ def export(
     ] = None,
     dataset: Annotated[
         list[Path] | None, typer.Option(help="Calibration frames; the run's own by default.")
+    ] = None,
+    scores: Annotated[
+        Path | None,
+        typer.Option(help="Frames of towns not trained on, to make scores probabilities."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -127,7 +160,13 @@ def export(
         if not (key and equals and value):
             raise typer.BadParameter(f"--odd {key!r}: expected KEY=VALUE")
     bundle = run_export(
-        run, out, dataset or (), name=name, version=version, odd={k: v for k, _, v in pairs}
+        run,
+        out,
+        dataset or (),
+        name=name,
+        version=version,
+        odd={k: v for k, _, v in pairs},
+        scores=scores,
     )
     facts = {
         "bundle": bundle.tag,

@@ -13,6 +13,8 @@ SEPARATION_M: Final = {
 }
 """Two detections of a kind nearer than this are one; as in vehicle/decode.py."""
 
+_LOG_SIZE: Final = (np.log(0.2), np.log(25.0))
+
 
 def peaks(heat_XY: np.ndarray, least_prob: float) -> np.ndarray:
     """Return the cells [P, 2] largest of their 3x3 and at least `least_prob`, best first."""
@@ -25,14 +27,16 @@ def peaks(heat_XY: np.ndarray, least_prob: float) -> np.ndarray:
 def detections(
     heat_KXY: np.ndarray, box_CXY: np.ndarray, kinds: tuple[str, ...], least_prob: float
 ) -> dict[str, np.ndarray]:
-    """Return per kind the rows [P, 3] of x_m, y_m, score, best first."""
+    """Return per kind rows [P, 6]: x_m, y_m, score, yaw_rad, length_m, width_m; best first."""
     found = {}
     for kind, heat_XY in zip(kinds, heat_KXY, strict=True):
-        rows: list[tuple[float, float, float]] = []
+        rows: list[tuple[float, ...]] = []
         for ix, iy in peaks(heat_XY, least_prob):
             x_m = BEV_BOX.x_min_m + (ix + 0.5) * BEV_BOX.cell_m + box_CXY[0, ix, iy]
             y_m = BEV_BOX.y_min_m + (iy + 0.5) * BEV_BOX.cell_m + box_CXY[1, ix, iy]
             if all(np.hypot(x_m - r[0], y_m - r[1]) >= SEPARATION_M[kind] for r in rows):
-                rows.append((float(x_m), float(y_m), float(heat_XY[ix, iy])))
-        found[kind] = np.array(rows, dtype=np.float64).reshape(-1, 3)
+                yaw_rad = np.arctan2(box_CXY[4, ix, iy], box_CXY[5, ix, iy])
+                length_m, width_m = np.exp(np.clip(box_CXY[2:4, ix, iy], *_LOG_SIZE))
+                rows.append((x_m, y_m, heat_XY[ix, iy], yaw_rad, length_m, width_m))
+        found[kind] = np.array(rows, dtype=np.float64).reshape(-1, 6)
     return found

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import onnxruntime
 
 from training import meters
@@ -19,6 +20,7 @@ from vehicle.contracts.bundle import ModelBundle
 from vehicle.contracts.report import EvalReport, MetricResult
 from vehicle.contracts.wire import RefusedError
 
+Look = Callable[[int, dict[str, np.ndarray], dict[str, tuple[np.ndarray, np.ndarray]]], None]
 OUTPUTS: Final = (
     *("heat", "box", "dense", "uncertainty"),
     *("lanes", "light", "flow", "ego_motion"),
@@ -67,13 +69,33 @@ def measured(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[MetricResult]:
     """Return every metric of a graph on frames; a head it does not have has none."""
+    matches, heads = counted(graph, data, kinds, forget=forget, progress=progress)
+    return [*meters.of_detections(matches), *heads.results()]
+
+
+def counted(
+    graph: onnxruntime.InferenceSession,
+    data: Frames,
+    kinds: tuple[str, ...],
+    *,
+    forget: bool = False,
+    look: Look = lambda i, found, wanted: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[dict[str, Matches], meters.Meters]:
+    """Return what metrics are made of, so that several datasets can be counted together.
+
+    Args:
+        look: shown every frame: its index, the detections by kind, and by kind the wanted boxes
+            with the score each was found with.
+    """
     matches = {kind: Matches([], []) for kind in kinds}
     heads = meters.Meters()
     for i, answer in answers(graph, data, list(OUTPUTS), forget=forget, progress=progress):
         found = detections(answer["heat"][0], answer["box"][0], kinds, LEAST_PROB)
         wanted = match(matches, found, data.boxes[i])
         heads.add(answer, data, i, wanted)
-    return [*meters.of_detections(matches), *heads.results()]
+        look(i, found, wanted)
+    return matches, heads
 
 
 def _config(data: Frames, forget: bool) -> dict[str, str]:

@@ -6,6 +6,7 @@ import numpy as np
 import onnxruntime
 
 from training.decode import detections
+from training.deploy import half_cameras, half_order
 from training.frames import Frames
 from training.metrics import Matches
 from training.recall import inputs_of
@@ -30,6 +31,7 @@ def answers(
     outputs: list[str],
     *,
     forget: bool = False,
+    stretch: float = 1.0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[tuple[int, Answer]]:
     """Yield (frame, outputs by name) of every frame that counts.
@@ -37,6 +39,7 @@ def answers(
     Args:
         outputs: those the graph does not have are left out.
         forget: run without memory even where there is one.
+        stretch: of the motion that is told between memory and frame, 1 for the truth.
     """
     shapes = {i.name: tuple(i.shape) for i in graph.get_inputs()}
     have = {o.name for o in graph.get_outputs()}
@@ -47,17 +50,47 @@ def answers(
 
     places = judged_frames(data)
     for done, i in enumerate(places):
-        inputs = inputs_of(data, i, None if forget else see, memory)
+        inputs = inputs_of(data, i, None if forget else see, memory, stretch)
         yield i, dict(zip(wanted, graph.run(wanted, inputs), strict=True))
         progress(done + 1, len(places))
+
+
+def half_answers(
+    whole: onnxruntime.InferenceSession,
+    half: onnxruntime.InferenceSession,
+    data: Frames,
+    outputs: list[str],
+) -> Iterator[tuple[int, Answer]]:
+    """Yield (frame, outputs) of half ticks: the frame before was a whole look, this one looks
+    through every other camera and takes the others' rows as they were then."""
+    shape = tuple(next(i.shape for i in whole.get_inputs() if i.name == "memory"))
+    for i in judged_frames(data):
+        earlier = data.before(i)
+        if earlier is None:
+            continue
+        kept, rows = whole.run(["memory_out", "rows"], inputs_of(data, earlier, None, shape))
+        inputs = inputs_of(data, i, lambda _, kept=kept: kept, shape)  # type: ignore[misc]
+        odd = bool(i // 2 % 2)
+        front, side = half_cameras(odd)
+        inputs["front"] = np.ascontiguousarray(inputs["front"][front])
+        inputs["side"] = np.ascontiguousarray(inputs["side"][side])
+        inputs |= {"cached": rows, "order": half_order(odd)}
+        yield i, dict(zip(outputs, half.run(outputs, inputs), strict=True))
 
 
 def detected(
     graph: onnxruntime.InferenceSession, data: Frames, kinds: tuple[str, ...]
 ) -> dict[str, Matches]:
     """Return the detections of a graph on a dataset, matched to labels, by kind."""
+    return matched(answers(graph, data, ["heat", "box"]), data, kinds)
+
+
+def matched(
+    said: Iterator[tuple[int, Answer]], data: Frames, kinds: tuple[str, ...]
+) -> dict[str, Matches]:
+    """Return the detections in answers, matched to labels, by kind."""
     found = {kind: Matches([], []) for kind in kinds}
-    for i, answer in answers(graph, data, ["heat", "box"]):
+    for i, answer in said:
         boxes = detections(answer["heat"][0], answer["box"][0], kinds, LEAST_PROB)
         match(found, boxes, data.boxes[i])
     return found

@@ -1,7 +1,7 @@
 """Figures of merit of every head, summed up frame by frame."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Final
 
 import numpy as np
@@ -137,6 +137,12 @@ class Meters:
             dx_m, _, dyaw_rad, dt_s = data.motion[i]
             self.speed.append(abs(float(answer["ego_motion"][0, 0] - dx_m / dt_s)))
             self.yaw_rate.append(abs(float(answer["ego_motion"][0, 1] - dyaw_rad / dt_s)))
+
+    def merge(self, other: "Meters") -> None:
+        """Take over what was counted on other frames."""
+        for item in fields(self):
+            own, more = getattr(self, item.name), getattr(other, item.name)
+            setattr(self, item.name, own + more)
 
     def _light(self, said: np.ndarray, label: np.ndarray) -> None:
         state = int(label[0])

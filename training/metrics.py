@@ -61,7 +61,7 @@ class Matches:
         """Match one frame: each detection, best first, takes the nearest free label in reach.
 
         Args:
-            detected: [P, 3] x_m, y_m, score, best first.
+            detected: [P, 3 or more] x_m, y_m, score, best first.
             wanted, ignored: [M, 2] centres; a detection on an ignored one does not count.
         Returns:
             Per label, the best score it was found with, 0 when missed.
@@ -69,7 +69,7 @@ class Matches:
         free = np.ones(len(wanted), dtype=bool)
         hit_at = np.zeros(len(wanted))
         near = np.hypot(wanted[:, 0], wanted[:, 1]) <= near_m
-        for x_m, y_m, score in detected:
+        for x_m, y_m, score in detected[:, :3]:
             gap = np.where(free, np.hypot(wanted[:, 0] - x_m, wanted[:, 1] - y_m), np.inf)
             best = int(np.argmin(gap)) if len(gap) else -1
             hit = best >= 0 and bool(gap[best] <= MATCH_M)
@@ -90,6 +90,15 @@ class Matches:
         self.label_frame += [self.frames] * len(wanted)
         self.frames += 1
         return hit_at
+
+    def merge(self, other: "Matches") -> None:
+        """Take over what was counted on other frames."""
+        self.frame += [f + self.frames for f in other.frame]
+        self.label_frame += [f + self.frames for f in other.label_frame]
+        for name in ("scores", "right", "near", "label_near"):
+            getattr(self, name).extend(getattr(other, name))
+        for name in ("labels", "found", "near_labels", "near_found", "frames"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def average_precision(self, *, near: bool = False) -> float:
         """Return the area under precision over recall, precision made monotonic from the right."""

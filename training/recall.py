@@ -13,13 +13,18 @@ See = Callable[[dict[str, np.ndarray]], np.ndarray]
 
 
 def inputs_of(
-    data: Frames, index: int, see: See | None, memory_shape: tuple[int, ...] | None
+    data: Frames,
+    index: int,
+    see: See | None,
+    memory_shape: tuple[int, ...] | None,
+    stretch: float = 1.0,
 ) -> dict[str, np.ndarray]:
     """Return the inputs of a graph for one frame of a dataset.
 
     Args:
         see: None forgets: the memory is zeros.
         memory_shape: of the graph's input, None for a graph without memory.
+        stretch: of the motion that is told, 1 for the truth.
     """
     inputs = {
         "front": np.ascontiguousarray(data.front[index]),
@@ -32,7 +37,7 @@ def inputs_of(
     if see is None or earlier is None:
         return inputs
     kept = torch.from_numpy(see(inputs_of(data, earlier, None, memory_shape)))
-    moved = warp(kept, torch.from_numpy(data.motion[index : index + 1, :3]))
+    moved = warp(kept, torch.from_numpy(stretch * data.motion[index : index + 1, :3]))
     return {**inputs, "memory": moved.numpy()}
 
 

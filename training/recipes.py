@@ -89,7 +89,7 @@ def base() -> TrainConfig:
         kinds=KINDS,
         rarity=0.5,
         grow=True,
-        weights=LossWeights(rare_kind=1.5),
+        weights=LossWeights(heat=1.5, velocity=1.5, light=1.5, rare_kind=1.5),
     )
 
 
