@@ -2,10 +2,11 @@
 PYTHON ?= python3
 ROADLOOP_DATA ?= $(wildcard ../shared/data)
 STAMP := .venv/.stamp
+PEERS := .venv-peers/.stamp
 export OMP_NUM_THREADS ?= 1
 export RAY_DEDUP_LOGS ?= 1
 
-.PHONY: setup demo test bench lint clean
+.PHONY: setup demo test bench lint peers clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -28,5 +29,14 @@ lint: setup
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
+# CommonRoad's judge and planners of others, apart from the house; bench commonroad uses them if there.
+peers: $(PEERS)
+
+$(PEERS): sim/commonroad_peers.txt
+	$(PYTHON) -c 'import sys; sys.exit("these peers need Python 3.11: make peers PYTHON=python3.11") if sys.version_info[:2] != (3, 11) else None'
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --no-deps --requirement sim/commonroad_peers.txt
+	touch $@
+
 clean:
-	rm -rf .venv .roadloop
+	rm -rf .venv .venv-peers .roadloop
