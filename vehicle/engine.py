@@ -7,7 +7,7 @@ at the mercy of the longest node. Until a stopped run has come back, nothing new
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +34,7 @@ __all__ = [
     "ModelFileError",
     "ModelInputError",
     "RuntimeMissingError",
+    "Wrap",
     "open_runtime",
 ]
 
@@ -42,6 +43,10 @@ RUNTIMES: Final = ("onnxruntime", "openvino")
 
 SETTLE_US: Final = 1_000
 """How long a new run waits for a stopped one to come back: about what stopping takes."""
+
+
+Wrap = Callable[[Callable[[int], None]], Callable[[int], None]]
+"""Takes a run of the network and returns what is done instead."""
 
 
 def open_runtime(name: str, model_path: Path, threads: int) -> Runtime:
@@ -146,6 +151,10 @@ class Engine:
             raise InferenceError(f"the runtime failed: {error}") from error
         self._side = side
         return self._runtime.outputs[side]
+
+    def interpose(self, wrap: Wrap) -> None:
+        """Put something round every run with a deadline: a fault, to see what becomes of it."""
+        self._worker.interpose(wrap)
 
     def close(self) -> None:
         """Stop the thread; the engine cannot run any more."""

@@ -58,6 +58,10 @@ class Worker:
             self.busy = not self._done.acquire(timeout=left_s)
         return not self.busy
 
+    def interpose(self, wrap: Callable[[Callable[[int], None]], Callable[[int], None]]) -> None:
+        """Put something round the job, to see what the caller makes of a fault of it."""
+        self._work = wrap(self._work)
+
     def demote(self) -> None:
         """Take a thread that hangs out of the real-time class.
 

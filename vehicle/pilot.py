@@ -12,10 +12,10 @@ import numpy as np
 
 from vehicle.budget import Budget
 from vehicle.config import VehicleConfig
-from vehicle.contracts.ego import ControlCommand, EgoState
-from vehicle.contracts.frame import Observation
-from vehicle.contracts.plan import Plan, Rung, Trajectory
-from vehicle.contracts.scene import Scene
+from vehicle.contracts.ego import ControlCommand, EgoState, Guidance
+from vehicle.contracts.frame import FrameSet, Observation
+from vehicle.contracts.plan import RUNGS, Plan, Rung, Trajectory
+from vehicle.contracts.scene import BEV, TRACK, Occupancy, Scene
 from vehicle.contracts.telemetry import Health
 from vehicle.controller import Controller
 from vehicle.fallback import Ladder, LadderConfig, Outcome, step, worse
@@ -50,6 +50,7 @@ class Pilot:
         self._previous: tuple[Plan, EgoState] | None = None
         self._curvature_1pm = 0.0
         self.health = Health(part="pilot", mono_ns=0, ok=True, counters={"answered": 0})
+        _rehearse(config)
 
     def restart(self) -> None:
         """Leave a minimal risk manoeuvre: a person says that the car may go on."""
@@ -159,6 +160,33 @@ class Pilot:
             detail="; ".join(faults) or self.health.detail,
             counters=counters,
         )
+
+
+def _rehearse(config: VehicleConfig) -> None:
+    """Go through every rung once, so that none is compiled or loaded when it is needed."""
+    tracks = np.zeros(1, TRACK)
+    tracks["x_m"], tracks["length_m"], tracks["width_m"] = 40.0, 4.5, 1.8
+    level = np.full((BEV.nx, BEV.ny), 255, np.uint8)
+    scene = Scene(
+        frame_id=0,
+        mono_ns=0,
+        tracks=tracks,
+        occupancy=Occupancy(grid=BEV, drivable=level, lane=level * 0, occupied=level * 0),
+        embedding=np.zeros(0, np.float32),
+        uncertainty_ratio=0.0,
+        fresh=True,
+    )
+    ahead = np.column_stack([np.arange(-10.0, 100.0), np.zeros(110)])
+    ego = EgoState(mono_ns=0, x_m=0.0, y_m=0.0, yaw_rad=0.0, speed_mps=5.0)
+    planner, controller, envelope = Planner(config), Controller(config), Envelope(config)
+    for guidance in (Guidance(centreline_m=ahead, speed_limit_mps=10.0), None):
+        plan: Plan | None = None
+        for rung in (*RUNGS, "full"):
+            for seen in (scene, None):
+                obs = Observation(frame=FrameSet(frame_id=0, mono_ns=0), ego=ego, guidance=guidance)
+                plan = planner.plan(seen, obs, plan, rung)
+                command = controller.command(plan, ego, 0, 0)
+                envelope.limit(command, seen, ego, plan.trajectory.states[:, 1:4])
 
 
 def stop_states(ego: EgoState, brake_mps2: float) -> np.ndarray:

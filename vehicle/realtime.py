@@ -16,7 +16,7 @@ _NAMES = {
 }
 
 
-def prepare(core: int | None = None) -> dict[str, str]:
+def prepare(core: int | None = None, *, fifo: bool = True) -> dict[str, str]:
     """Make this process as punctual as the machine allows; call it after warm-up.
 
     A loop in SCHED_FIFO must sleep between frames: Linux takes 50 ms of each second from one that
@@ -25,6 +25,7 @@ def prepare(core: int | None = None) -> dict[str, str]:
 
     Args:
         core: CPU to stay on; None takes the last one this process may use.
+        fifo: ask for the real-time class; without, to see what it is good for.
     Returns:
         What was asked for -> "had", or why not.
     """
@@ -32,7 +33,7 @@ def prepare(core: int | None = None) -> dict[str, str]:
         "gc": _attempt(_freeze_garbage),
         "affinity": _attempt(lambda: _pin(core)),
         "memory_lock": _attempt(_lock_memory),
-        "sched_fifo": _attempt(_real_time_class),
+        "sched_fifo": _attempt(_real_time_class) if fifo else "not asked for",
     }
 
 

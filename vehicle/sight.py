@@ -14,9 +14,10 @@ from vehicle.contracts.frame import FrameSet, Observation, Rig
 from vehicle.contracts.plan import Rung
 from vehicle.contracts.scene import Scene
 from vehicle.contracts.telemetry import Health
-from vehicle.engine import InferenceCancelledError
+from vehicle.engine import InferenceCancelledError, Wrap
 from vehicle.engine_choice import EngineChoice
 from vehicle.fallback import Cost, Ladder, Outcome, step
+from vehicle.flatground import open_perception
 from vehicle.perception import Detections, Perception
 from vehicle.tracker import Tracker
 
@@ -70,11 +71,12 @@ class Sight:
         """Return the sight of a car: with perception where there are a bundle and cameras.
 
         Raises:
-            All errors of `Perception`: a wrong bundle is refused, never driven without.
+            All errors of `open_perception`: a wrong bundle is refused, never driven without.
         """
         if bundle is None or rig is None or not rig.cameras:
             return cls(None, None, lack="no bundle" if bundle is None else "no cameras")
-        return cls(Perception(bundle, rig, adapt=adapt, config=config, engine=engine), rig)
+        seeing = open_perception(bundle, rig, adapt=adapt, config=config, engine=engine)
+        return cls(seeing, rig)
 
     def __init__(self, perception: Sees | None, rig: Rig | None, lack: str = "absent") -> None:
         self.state = self.tracking = "drives" if perception is not None else lack
@@ -109,12 +111,18 @@ class Sight:
         if self._perception is not None:
             self._perception.close()
 
+    def interpose(self, wrap: Wrap) -> None:
+        """Put a fault round every run of the network, to see what the car makes of it."""
+        if isinstance(self._perception, Perception):
+            self._perception.interpose(wrap)
+
     def see(self, obs: Observation, budget: Budget) -> Scene | None:
         """Return the scene of this tick: seen, predicted, or the log's own; None without any."""
         if self._perception is None or self._mender is None:
             return None if obs.traffic is None else self._from_log(obs, obs.traffic, budget)
         wrong, again = self._order.check(obs.frame)
-        if again:  # times of before mean nothing now
+        if again:  # what was before means nothing now
+            _forget(self._perception)
             self._tracker = Tracker()
             self._ladder = replace(self._ladder, bad_since_ns=None, full_since_ns=None, probe_ns=0)
         found, outcome, detail, cost = (
@@ -138,6 +146,7 @@ class Sight:
             self._perception, budget.inference_deadline_ns, budget.inference_room_us
         )  # fmt: skip
         frame, faults = self._mender.mend(obs.frame, obs.ego)
+        budget.mark("preprocess")
         for fault in faults.values():
             self._count(f"camera_{fault.kind}")
         detail = describe(faults)
@@ -147,7 +156,7 @@ class Sight:
             if self._ladder.ask == "half":
                 self._half = 1 - self._half
                 found = perception.perceive(frame, deadline_ns, half=self._half, ego=obs.ego)
-                outcome = "half"
+                outcome = outcome if found.half is None else "half"
             else:
                 found = perception.perceive(frame, deadline_ns, ego=obs.ego)
             detail = f"{detail} {found.doubt}".strip()
@@ -172,6 +181,7 @@ class Sight:
                 perception.perceive(frame, half=half)
                 runs.append(sum(perception.stage_us.values()))
             took_us.append(min(runs))
+        _forget(perception)
         return Ladder(halves=True, full_ratio=max(1.0, took_us[0] / max(took_us[1], 1.0)))
 
     def _from_log(self, obs: Observation, traffic: Scene, budget: Budget) -> Scene:
@@ -220,7 +230,11 @@ class Sight:
             frame_id=frame_id,
             mono_ns=mono_ns,
             tracks=self._tracker.update(
-                found.tracks, obs.ego, at_ns, velocity_known=found.has_velocity
+                found.tracks,
+                obs.ego,
+                at_ns,
+                velocity_known=found.has_velocity,
+                noise_m=found.noise_m,
             ),
             lanes=found.lanes,
             occupancy=found.occupancy,
@@ -229,3 +243,10 @@ class Sight:
             fresh=True,
             signal=found.signal,
         )
+
+
+def _forget(perception: Sees) -> None:
+    """Let perception begin anew, where it remembers anything."""
+    forget = getattr(perception, "forget", None)
+    if forget is not None:
+        forget()

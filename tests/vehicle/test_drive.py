@@ -71,6 +71,7 @@ class Seen:
             occupancy=ROAD,
             embedding=np.zeros(64, np.float32),
             uncertainty_ratio=0.2,
+            half=half,
         )
 
     def _hang(self, deadline_mono_ns: int | None) -> None:
