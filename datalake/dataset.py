@@ -4,6 +4,7 @@ The snapshot is pinned in the lake, then the folder appears by one rename, its m
 same snapshot and query give the same bytes, however much the lake has grown since.
 """
 
+import dataclasses
 import math
 import os
 import re
@@ -17,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from datalake import clips
-from datalake.label import bev_digest, rasters
+from datalake.label import FrameTruth, bev_digest, rasters, roads
 from datalake.lake import Lake
 from datalake.tables import PINS
 from vehicle.contracts import wire
@@ -27,9 +28,11 @@ from vehicle.contracts.home import Home
 from vehicle.contracts.sample import (
     BOX_COLUMNS,
     LABEL_MIN_PIXELS,
+    MOTION_COLUMNS,
     DatasetError,
     DatasetManifest,
     Sample,
+    motion_between,
     read_manifest,
     write_shard,
 )
@@ -101,9 +104,9 @@ def create(
         )
     with Lake(home) as lake, lake.at(lake.snapshot() if snapshot is None else snapshot) as pinned:
         chosen = _choose(pinned, sql)
-        labels = Labels(home, pinned, chosen)
+        labels, motions = Labels(home, pinned, chosen), Motions(pinned, chosen)
         rig = _one_rig(home, pinned, chosen)
-        samples = _samples(home, chosen, labels, progress)
+        samples = _samples(home, chosen, labels, motions, progress)
         temp = folder.with_name(f".{name}.{os.getpid()}.part")
         try:
             temp.mkdir(parents=True)
@@ -185,8 +188,9 @@ class Labels:
         """
         self._home = home
         among = f"list_contains({_text_list(chosen)}, clip_id)"
-        bought = lake.sql(f"SELECT clip_id, frame_id, bev_sha256 FROM labelled WHERE {among}")
-        self._bev = {(r["clip_id"], r["frame_id"]): r["bev_sha256"] for r in bought.to_pylist()}
+        bought = lake.sql(f"SELECT * FROM labelled WHERE {among}").to_pylist()
+        self._bev = {(r["clip_id"], r["frame_id"]): r["bev_sha256"] for r in bought}
+        self._road = {(r["clip_id"], r["frame_id"]): r.get("road_sha256") for r in bought}
         wanted = [(clip, frame) for clip, frames in chosen.items() for frame in frames]
         bare = [key for key in wanted if key not in self._bev]
         if bare:
@@ -203,24 +207,53 @@ class Labels:
             box = [math.nan if cell is None else float(cell) for cell in cells]
             self._boxes.setdefault((row["clip_id"], row["frame_id"]), []).append(box)
 
-    def of(self, clip_id: str, frames: list[int]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """Return frame_id -> boxes [M, 11] float32 and BEV bits [100, 64].
+    def of(self, clip_id: str, frames: list[int]) -> dict[int, FrameTruth]:
+        """Return frame_id -> what was bought of it.
 
         Raises:
-            DatasetError: the rasters of the clip are not the ones that were bought.
+            DatasetError: the rasters or roads of the clip are not the ones that were bought.
         """
-        kept = rasters(self._home, clip_id)
+        kept, told = rasters(self._home, clip_id), roads(self._home, clip_id)
         found = {}
         for frame in frames:
-            bev = kept.get(frame)
-            if bev is None or bev_digest(bev) != self._bev[clip_id, frame]:
+            bev, road, wanted = kept.get(frame), told.get(frame), self._road[clip_id, frame]
+            whole = wanted is None or (road is not None and road.digest == wanted)
+            if bev is None or bev_digest(bev) != self._bev[clip_id, frame] or not whole:
                 raise DatasetError(
-                    f"labels/{clip_id[:12]}...npz lost or changed the raster of frame {frame}; "
-                    "restore it from a copy of the lake"
+                    f"labels/{clip_id[:12]}...npz lost or changed the raster or road of frame "
+                    f"{frame}; restore it from a copy of the lake"
                 )
             boxes = np.array(self._boxes.get((clip_id, frame), []), dtype=np.float32)
-            found[frame] = boxes.reshape(-1, len(BOX_COLUMNS)), bev
+            found[frame] = FrameTruth(
+                boxes=boxes.reshape(-1, len(BOX_COLUMNS)),
+                bev=bev,
+                road=None if wanted is None else road,
+            )
         return found
+
+
+class Motions:
+    """How the ego moved between frames that follow each other in a clip."""
+
+    def __init__(self, lake: Lake, chosen: Chosen) -> None:
+        rows = lake.sql(
+            "SELECT clip_id, frame_id, mono_ns, x_m, y_m, yaw_rad FROM ticks "
+            f"WHERE list_contains({_text_list(chosen)}, clip_id)"
+        ).to_pylist()
+        self._ticks = {(r["clip_id"], r["frame_id"]): r for r in rows}
+
+    def since(self, clip_id: str, before: int | None, frame_id: int) -> np.ndarray:
+        """Return the motion (MOTION_COLUMNS) from the sample before, zeros where it is no
+        neighbour or odometry is missing."""
+        none = np.zeros(len(MOTION_COLUMNS), np.float32)
+        if before is None or frame_id - before != 1:
+            return none
+        then, now = (self._ticks.get((clip_id, f), {}) for f in (before, frame_id))
+        names = ("x_m", "y_m", "yaw_rad")
+        if any(tick.get(name) is None for tick in (then, now) for name in (*names, "mono_ns")):
+            return none
+        poses = (np.array([tick[name] for name in names]) for tick in (then, now))
+        return motion_between(*poses, (now["mono_ns"] - then["mono_ns"]) * 1e-9)
 
 
 def _choose(lake: Lake, sql: str) -> Chosen:
@@ -260,14 +293,23 @@ def _one_rig(home: Home, lake: Lake, chosen: Chosen) -> Rig:
 
 
 def _samples(
-    home: Home, chosen: Chosen, labels: Labels, progress: Progress | None
+    home: Home, chosen: Chosen, labels: Labels, motions: Motions, progress: Progress | None
 ) -> Iterator[Sample]:
     total, done = sum(len(frames) for frames in chosen.values()), 0
     for clip_id, frames in chosen.items():
-        found = labels.of(clip_id, frames)
+        found, before = labels.of(clip_id, frames), None
         for frame_id, images in clips.pictures(home, clip_id, frames):
-            boxes, bev = found[frame_id]
-            yield Sample(frame_id=frame_id, images=images, boxes=boxes, bev=bev)
+            truth = found[frame_id]
+            yield Sample(
+                frame_id=frame_id,
+                images=images,
+                boxes=truth.boxes,
+                bev=truth.bev,
+                motion=motions.since(clip_id, before, frame_id),
+                light=None if truth.road is None else truth.road.light,
+                lanes=None if truth.road is None else truth.road.lanes,
+            )
+            before = frame_id
             done += 1
             if progress is not None:
                 progress(done, total)
@@ -279,6 +321,8 @@ def _write_shards(
     """Return the shards written, the boxes per kind that are worth learning, and the frames."""
     files, boxes, frames = [], Counter[str](), 0
     for number, shard in enumerate(_batches(samples)):
+        if any(s.lanes is None for s in shard):  # a shard has them all or none
+            shard = [dataclasses.replace(s, lanes=None) for s in shard]
         files.append(write_shard(folder / f"shard-{number:04d}.npz", shard))
         frames += len(shard)
         for sample in shard:

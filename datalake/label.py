@@ -19,11 +19,18 @@ from datalake.lake import Lake, Writer
 from datalake.tables import LABELLED, LABELS
 from vehicle.contracts import wire
 from vehicle.contracts.home import Home
-from vehicle.contracts.sample import BOX_COLUMNS, LABEL_MIN_PIXELS, DatasetError, all_columns
-from vehicle.contracts.scene import BEV, KINDS
+from vehicle.contracts.sample import (
+    BOX_COLUMNS,
+    LABEL_MIN_PIXELS,
+    LANE_LINES,
+    DatasetError,
+    all_columns,
+)
+from vehicle.contracts.scene import BEV, BEV_BOX, KINDS
 
 SOURCE: Final = "simulator"
 _INTEGERS: Final = ("kind", "visible_px", "actor_id")
+_ROAD_ARRAYS: Final = ("road_frame_id", "light", "lanes")
 _VELOCITY: Final = ("vx_mps", "vy_mps")
 
 
@@ -37,6 +44,29 @@ class MissingTruthError(wire.RefusedError):
 
 class BadTruthError(wire.RefusedError):
     """A truth or label file is not in the shard array format."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Road:
+    """What is true of the way ahead: light [2] (LIGHT_COLUMNS), lanes [4, 50] (LANE_LINES)."""
+
+    light: np.ndarray
+    lanes: np.ndarray
+
+    @property
+    def digest(self) -> str:
+        """Return the sha256 of both arrays' bytes."""
+        parts = (np.ascontiguousarray(a, dtype=np.float32) for a in (self.light, self.lanes))
+        return wire.digest(b"".join(a.tobytes() for a in parts))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameTruth:
+    """What is true of a frame: boxes [M, 11], BEV bits [100, 64], the road if anybody told it."""
+
+    boxes: np.ndarray
+    bev: np.ndarray
+    road: Road | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +145,21 @@ def rasters(home: Home, clip_id: str) -> dict[int, np.ndarray]:
     return dict(zip(arrays["frame_id"].tolist(), arrays["bev"], strict=True))
 
 
+def roads(home: Home, clip_id: str) -> dict[int, Road]:
+    """Return frame_id -> the road of every frame of a clip whose label told it."""
+    path = labels_file(home, clip_id)
+    if not path.is_file():
+        return {}
+    arrays = read_arrays(path, (), optional=_ROAD_ARRAYS)
+    if len(arrays) < len(_ROAD_ARRAYS):
+        return {}
+    columns = (arrays[name] for name in _ROAD_ARRAYS)
+    return {
+        int(frame): Road(light=light, lanes=lanes)
+        for frame, light, lanes in zip(*columns, strict=True)
+    }
+
+
 def labels_file(home: Home, clip_id: str) -> Path:
     """Return where the rasters of a clip are kept."""
     return home.lake / "labels" / f"{clip_id}.npz"
@@ -130,7 +175,9 @@ class Truth:
                 "your own for recorded ones"
             )
         self.path = path
-        arrays = read_arrays(path, ("frame_id", "bev", "boxes", "box_start"))
+        arrays = read_arrays(
+            path, ("frame_id", "bev", "boxes", "box_start"), optional=("light", "lanes")
+        )
         try:
             self._boxes = all_columns(arrays["boxes"])
         except DatasetError as error:
@@ -141,20 +188,31 @@ class Truth:
             len(self._row) + 1,
         ):
             raise BadTruthError(f"{path} is not in the shard array format of contracts/sample.py")
+        self._light, self._lanes = arrays.get("light"), arrays.get("lanes")
+        for road, shape in ((self._light, (2,)), (self._lanes, (len(LANE_LINES), BEV_BOX.nx))):
+            if road is not None and road.shape != (len(self._row), *shape):
+                raise BadTruthError(f"{path}: the road is {road.shape}, expected {shape} a frame")
 
-    def frame(self, frame_id: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return boxes [M, 11] and BEV bits of one frame."""
+    def frame(self, frame_id: int) -> FrameTruth:
+        """Return what is true of one frame."""
         if frame_id not in self._row:
             raise MissingTruthError(f"{self.path} has no truth for frame {frame_id}")
         row = self._row[frame_id]
-        return self._boxes[self._start[row] : self._start[row + 1]], self._bev[row]
+        road = None
+        if self._light is not None and self._lanes is not None:
+            road = Road(light=self._light[row], lanes=self._lanes[row])
+        boxes = self._boxes[self._start[row] : self._start[row + 1]]
+        return FrameTruth(boxes=boxes, bev=self._bev[row], road=road)
 
 
-def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Return named arrays of an npz file (no pickle is ever read)."""
+def read_arrays(
+    path: Path, names: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> dict[str, np.ndarray]:
+    """Return named arrays of an npz file, `optional` ones if there (no pickle is ever read)."""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in names}
+            there = [*names, *(name for name in optional if name in archive.files)]
+            return {name: archive[name] for name in there}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise BadTruthError(f"{path} does not read: {error}; make it again") from error
 
@@ -181,22 +239,24 @@ def _wanted(
 def _deliver(
     home: Home,
     clip_id: str,
-    frames: Mapping[int, tuple[np.ndarray, np.ndarray]],
+    frames: Mapping[int, FrameTruth],
     bought: list[dict[str, Any]],
     boxes: list[dict[str, Any]],
 ) -> None:
     """Keep the rasters of a clip's new frames; add their rows to `bought` and `boxes`."""
-    kept = rasters(home, clip_id) | {frame: bev for frame, (_, bev) in frames.items()}
-    _write_rasters(labels_file(home, clip_id), kept)
-    for frame, (drawn, bev) in frames.items():
-        boxes += _box_rows(clip_id, frame, drawn)
+    kept = rasters(home, clip_id) | {frame: truth.bev for frame, truth in frames.items()}
+    told = {frame: truth.road for frame, truth in frames.items() if truth.road is not None}
+    _write_rasters(labels_file(home, clip_id), kept, roads(home, clip_id) | told)
+    for frame, truth in frames.items():
+        boxes += _box_rows(clip_id, frame, truth.boxes)
         bought.append(
             {
                 "clip_id": clip_id,
                 "frame_id": frame,
-                "boxes": int((drawn[:, 7] >= LABEL_MIN_PIXELS).sum()),
+                "boxes": int((truth.boxes[:, 7] >= LABEL_MIN_PIXELS).sum()),
                 "source": SOURCE,
-                "bev_sha256": bev_digest(bev),
+                "bev_sha256": bev_digest(truth.bev),
+                "road_sha256": truth.road.digest if truth.road is not None else None,
             }
         )
 
@@ -215,12 +275,17 @@ def _box_rows(clip_id: str, frame_id: int, boxes: np.ndarray) -> Iterable[dict[s
         yield {"clip_id": clip_id, "frame_id": frame_id, "box": index, **row}
 
 
-def _write_rasters(path: Path, kept: Mapping[int, np.ndarray]) -> None:
+def _write_rasters(path: Path, kept: Mapping[int, np.ndarray], told: Mapping[int, Road]) -> None:
     order = sorted(kept)
+    ways = [told[frame] for frame in sorted(told)]
+    columns = (sorted(told), [w.light for w in ways], [w.lanes for w in ways])
+    types = (np.int64, np.float32, np.float32)
+    extra = dict(zip(_ROAD_ARRAYS, map(np.array, columns, types), strict=True)) if told else {}
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
         frame_id=np.array(order, dtype=np.int64),
         bev=np.stack([kept[f] for f in order]).astype(np.uint8),
+        **extra,
     )
     wire.atomic_write(path, buffer.getvalue())

@@ -188,6 +188,7 @@ LABELLED: Final = Table(
         Column("boxes", INT, "boxes drawn: the cost of the frame"),
         Column("source", TEXT, "who labelled: simulator"),
         Column("bev_sha256", TEXT, "of the frame's raster in labels/<clip_id>.npz"),
+        Column("road_sha256", TEXT, "of its light and lanes there; NULL where nobody told them"),
     ),
 )
 

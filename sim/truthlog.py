@@ -18,8 +18,8 @@ class TruthLog:
     """The truth of one drive: labels by frame, kept in the simulator until a clip is bought.
 
     Args:
-        path: <car folder>/truth/<route_id>.npz; arrays frame_id, bev, boxes, box_start as in
-            vehicle.contracts.sample.SHARD_ARRAYS.
+        path: <car folder>/truth/<route_id>.npz; arrays frame_id, bev, boxes, box_start, light
+            and lanes as in vehicle.contracts.sample.SHARD_ARRAYS.
     """
 
     def __init__(self, path: Path) -> None:
@@ -27,6 +27,8 @@ class TruthLog:
         self._frames: list[int] = []
         self._bev: list[np.ndarray] = []
         self._boxes: list[np.ndarray] = []
+        self._light: list[np.ndarray] = []
+        self._lanes: list[np.ndarray] = []
 
     def add(self, episode: "Episode") -> None:
         """Keep the truth of the episode's current frame."""
@@ -34,6 +36,9 @@ class TruthLog:
         self._frames.append(episode.frame_id)
         self._boxes.append(boxes)
         self._bev.append(bev)
+        light, lanes = episode.road_truth()
+        self._light.append(light)
+        self._lanes.append(lanes)
 
     def close(self) -> None:
         """Write the file, all or nothing."""
@@ -49,6 +54,8 @@ class TruthLog:
                     boxes=np.concatenate(
                         [np.zeros((0, len(BOX_COLUMNS)), np.float32), *self._boxes]
                     ),
+                    light=np.array(self._light, np.float32).reshape(-1, 2),
+                    lanes=np.array(self._lanes, np.float32).reshape(-1, 4, 50),
                     box_start=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
                 )
             temp.replace(self.path)

@@ -130,9 +130,11 @@ def land(
     return clip_id
 
 
-def write_truth(home: Home, seed: int = 0, frames: int = FRAMES, car_id: str = "car-1") -> Path:
+def write_truth(
+    home: Home, seed: int = 0, frames: int = FRAMES, car_id: str = "car-1", road: bool = False
+) -> Path:
     """Write the truth of a drive: two boxes a frame, one of them too small to be drawn; the third
-    frame of the drive is empty."""
+    frame of the drive is empty. With `road`, lights and lanes as well."""
     path = home.car(car_id) / "truth" / f"drive-{seed}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
@@ -147,8 +149,17 @@ def write_truth(home: Home, seed: int = 0, frames: int = FRAMES, car_id: str = "
         bev=rng.integers(0, 8, (frames, 100, 64), dtype=np.uint8),
         boxes=boxes,
         box_start=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        **(road_arrays(frames) if road else {}),
     )
     return path
+
+
+def road_arrays(frames: int) -> dict[str, np.ndarray]:
+    """Return a light that turns from red to green, and two lines of four."""
+    lanes = np.full((frames, 4, 50), np.nan, np.float32)
+    lanes[:, 1], lanes[:, 2] = 1.75, -1.75
+    light = np.array([[1 if i < 4 else 3, 30.0 - i] for i in range(frames)], np.float32)
+    return {"light": light, "lanes": lanes}
 
 
 def rows(home: Home, query: str) -> list[dict[str, object]]:

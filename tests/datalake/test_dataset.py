@@ -2,7 +2,7 @@ import shutil
 
 import numpy as np
 import pytest
-from lake_parts import FRAMES, RIG, land, observation, rows, write_truth
+from lake_parts import FRAMES, RIG, land, observation, road_arrays, rows, write_truth
 
 from datalake import dataset, label
 from datalake.dataset import (
@@ -18,7 +18,7 @@ from datalake.lake import Lake
 from datalake.mine import QUERIES, UnknownQueryError, mine
 from vehicle.contracts.frame import Rig
 from vehicle.contracts.home import Home
-from vehicle.contracts.sample import DatasetError, iter_samples, read_manifest
+from vehicle.contracts.sample import DatasetError, iter_samples, motion_between, read_manifest
 
 EVEN = "SELECT clip_id, frame_id FROM ticks WHERE frame_id % 2 = 0"
 
@@ -98,6 +98,60 @@ def test_a_dataset_holds_the_pictures_and_labels_of_the_frames_chosen(
         for name, image in sample.images.items():
             assert image.shape == sent[name].shape
             assert abs(float(image.mean()) - float(sent[name].mean())) < 4
+
+
+def test_lights_and_lanes_of_a_drive_are_bought_with_its_boxes(home: Home, clip: str) -> None:
+    write_truth(home, road=True)
+    buy(home, [clip])
+    dataset.create(home, "even", EVEN)
+    samples = list(iter_samples(home.datasets / "even"))
+    wanted = road_arrays(FRAMES)
+    for sample in samples:
+        np.testing.assert_array_equal(sample.light, wanted["light"][sample.frame_id])
+        np.testing.assert_array_equal(sample.lanes, wanted["lanes"][sample.frame_id])
+
+
+def test_a_road_that_was_changed_after_it_was_bought_is_refused(home: Home, clip: str) -> None:
+    write_truth(home, road=True)
+    buy(home, [clip])
+    path = label.labels_file(home, clip)
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    arrays["light"][:, 0] = 2
+    np.savez(path, **arrays)
+    with pytest.raises(DatasetError, match="road"):
+        dataset.create(home, "even", EVEN)
+
+
+def test_frames_without_a_known_road_leave_it_unlabelled(home: Home, clip: str) -> None:
+    buy(home, [clip], frames={clip: {0}})
+    write_truth(home, road=True)
+    buy(home, [clip])
+    dataset.create(home, "even", EVEN)
+    first, *others = iter_samples(home.datasets / "even")
+    assert first.light is not None
+    assert first.light[0] == -1
+    assert all(s.light is not None and s.light[0] > 0 for s in others)
+    assert all(s.lanes is None for s in (first, *others))
+
+
+def test_frames_that_follow_each_other_know_how_the_car_moved(home: Home, clip: str) -> None:
+    buy(home, [clip])
+    dataset.create(home, "some", "SELECT clip_id, frame_id FROM ticks WHERE frame_id NOT IN (3)")
+    ticks = {r["frame_id"]: r for r in rows(home, "FROM ticks")}
+    for sample in iter_samples(home.datasets / "some"):
+        assert sample.motion is not None
+        if sample.frame_id in (0, 4):
+            assert (sample.motion == 0.0).all()
+            continue
+        then, now = (
+            [ticks[k][n] for n in ("x_m", "y_m", "yaw_rad")]
+            for k in (sample.frame_id - 1, sample.frame_id)
+        )
+        dt_s = (ticks[sample.frame_id]["mono_ns"] - ticks[sample.frame_id - 1]["mono_ns"]) * 1e-9
+        wanted = motion_between(np.array(then), np.array(now), dt_s)
+        np.testing.assert_allclose(sample.motion, wanted)
+        assert sample.motion[3] > 0.0
 
 
 def test_the_same_snapshot_and_query_give_the_same_digest_after_the_lake_has_grown(
