@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from sim import speed
+from sim.bench_tracker import tracker_bench
 from sim.episode import Episode
 from vehicle import bundles
 from vehicle.bench import engine_bench
@@ -238,6 +239,7 @@ def sizes_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
 BENCHES: dict[str, tuple[Callable[..., Bench], int]] = {
     "sim": (sim_bench, 200),
     "engine": (engine_row, 700),
+    "tracker": (tracker_bench, 2_000),
     "network-sizes": (sizes_row, 150),
     "loop": (loop_bench, 7_000),
 }
