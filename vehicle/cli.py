@@ -79,6 +79,14 @@ def replay(
         Path | None, typer.Option(help="Write what was seen and planned at --frame, *.png.")
     ] = None,
     frame: Annotated[int, typer.Option(help="Which frame --picture shows, from 0.")] = 0,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="Drive with this older network as well, and say what differs."),
+    ] = None,
+    strip: Annotated[
+        Path | None, typer.Option(help="With --against: the worst ticks side by side, *.png.")
+    ] = None,
+    worst: Annotated[int, typer.Option(help="With --against: how many of the worst ticks.")] = 6,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Run a route file through the same loop as the car's.
@@ -86,14 +94,15 @@ def replay(
     At speed max nothing waits and nothing is cut off: the same route gives the same plan digest on
     every run. At a factor like 1.0 frames come on schedule and late inference is cancelled, as on
     the road. A route without cameras, guidance or ego motion drives the parts it can and says
-    which.
+    which. With --against two networks see every frame and are compared tick by tick.
     """
     import json
 
     from rich.progress import Progress
 
+    from vehicle import replay_diff
     from vehicle.contracts import wire
-    from vehicle.replay_verb import ReplayRequest, lines, run
+    from vehicle.replay_verb import ReplayRequest, lines, run, run_against
 
     request = ReplayRequest(
         route=route,
@@ -105,11 +114,23 @@ def replay(
         record_clips=record_clips,
         picture=picture,
         picture_frame=frame,
+        against=against,
+        strip=strip,
+        worst=worst,
     )
     with Progress(transient=True, disable=as_json) as bar:
         task = bar.add_task(f"replay {route.name}", total=None)
-        report, health = run(request, lambda n, of: bar.update(task, completed=n, total=of))
-    if as_json:
+
+        def told(done: int, total: int | None) -> None:
+            bar.update(task, completed=done, total=total)
+
+        if against is not None:
+            diff = run_against(request, told).diff
+        else:
+            report, health = run(request, told)
+    if against is not None:
+        print(json.dumps(wire.to_plain(diff)) if as_json else "\n".join(replay_diff.lines(diff)))
+    elif as_json:
         recorder = None if health is None else wire.to_plain(health)
         print(json.dumps({**wire.to_plain(report), "recorder": recorder}))
     else:

@@ -16,6 +16,8 @@ from vehicle.contracts.tick import Tick
 from vehicle.contracts.wire import RefusedError
 from vehicle.recorder import Recorder
 from vehicle.replay import ReplayReport, ReplaySpeedError, Speed, replay
+from vehicle.replay_against import Comparison, compare
+from vehicle.replay_against import save as save_strip
 from vehicle.slots import Slots
 from vehicle.sources import RouteSource
 
@@ -24,6 +26,10 @@ STAGES: Final = ("preprocess", "inference", "track", "plan", "control", "trigger
 
 class NoCarError(RefusedError):
     """Clips were asked for, and nobody says whose they are."""
+
+
+class OptionsClashError(RefusedError):
+    """Options of the command were given that cannot be had together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +45,9 @@ class ReplayRequest:
     record_clips: bool = False
     picture: Path | None = None
     picture_frame: int = 0
+    against: Path | None = None
+    strip: Path | None = None
+    worst: int = 6
 
 
 def parse_speed(text: str) -> Speed:
@@ -64,8 +73,10 @@ def run(
         request: the options.
         progress: told ticks done and, where the route says so, of how many.
     Raises:
-        NoCarError, PictureFrameError, and all errors of `replay` and Recorder.
+        NoCarError, PictureFrameError, OptionsClashError, and all errors of `replay` and Recorder.
     """
+    if request.strip is not None:
+        raise OptionsClashError("--strip shows two bundles side by side: name the other, --against")
     speed = parse_speed(request.speed)
     source = RouteSource(request.route)
     car = request.car or source.metadata.get("car_id", "")
@@ -96,6 +107,34 @@ def run(
         health = None if recorder is None else recorder.close()
     artist.finish()
     return report, health
+
+
+def run_against(request: ReplayRequest, progress: Callable[[int, int | None], None]) -> Comparison:
+    """Drive with two bundles and compare; draw the worst ticks where asked to.
+
+    Raises:
+        OptionsClashError: an option that belongs to a single drive; and all errors of `compare`.
+    """
+    assert request.against is not None
+    for given, name in (
+        (parse_speed(request.speed) != "max", "--speed"),
+        (request.record_clips, "--record-clips"),
+        (request.picture is not None, "--picture"),
+    ):
+        if given:
+            raise OptionsClashError(f"{name} goes with one bundle, --against with two: leave one")
+    comparison = compare(
+        request.route,
+        bundle=request.bundle or _network_of(request.car),
+        against=request.against,
+        campaign=_campaign_of(request.campaign),
+        adapt=request.adapt,
+        keep=max(0, request.worst),
+        progress=progress,
+    )
+    if request.strip is not None:
+        save_strip(request.strip, comparison)
+    return comparison
 
 
 class PictureFrameError(RefusedError):
