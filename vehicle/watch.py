@@ -68,11 +68,11 @@ class MotionWatch:
         passed_s = math.inf if self._mono_ns is None else (mono_ns - self._mono_ns) * 1e-9
         self._mono_ns = mono_ns
         if ego is None or not 0.0 <= passed_s <= GAP_S:
-            self._off[:], self._weight = 0.0, 0.0
+            self._off[:], self._weight, passed_s = 0.0, 0.0, 0.0
         if ego is None:
             return ""
         off = np.array([float(shown[0]) - ego.speed_mps, float(shown[1]) - ego.yaw_rate_radps])
-        share = 1.0 - math.exp(-min(passed_s, GAP_S) / MOTION_TAU_S)
+        share = 1.0 - math.exp(-passed_s / MOTION_TAU_S)
         self._off += share * (off - self._off)
         self._weight += share * (1.0 - self._weight)
         if self._weight < 0.5:  # too short a look
