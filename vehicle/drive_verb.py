@@ -189,6 +189,9 @@ def lines(report: Mapping[str, Any]) -> list[str]:
         f"rungs        {counts(report['rungs'])}",
         f"events       {counts(report['events'])}",
     ]
+    for row in report["worst"][:3]:
+        went = ", ".join(f"{k} {us / 1e3:.2f}" for k, us in row.items() if k != "frame_id")
+        out.append(f"worst, ms     frame {row['frame_id']}: {went}".replace("total_us", "total"))
     for name, part in report["parts"].items():
         shown = {k: n for k, n in part["counters"].items() if k not in ("pid", "alive", "frame_id")}
         state = "" if part["ok"] else f": {part['detail']}"

@@ -20,7 +20,7 @@ from vehicle.budget import Budget
 from vehicle.clock import Clock, SystemClock
 from vehicle.contracts.bench import percentiles
 from vehicle.contracts.frame import Observation
-from vehicle.contracts.telemetry import Health
+from vehicle.contracts.telemetry import Health, StageTiming
 from vehicle.contracts.tick import Tick
 from vehicle.contracts.wire import RefusedError
 from vehicle.drive import Drive
@@ -31,6 +31,9 @@ from vehicle.sources import Source
 
 WARM_UP_TICKS: Final = 36
 """Driven like all others, and left out of the percentiles: pages are touched, code is loaded."""
+
+WORST: Final = 5
+AFTER_COMMAND: Final = ("trigger", "publish")
 
 
 class NothingToDriveError(RefusedError, ValueError):
@@ -64,6 +67,8 @@ class RoadReport:
         frames_lost: the source was not ready in time; no tick was made for them.
         tick_ms: percentiles of release to command.
         missed: ticks over the deadline, cancelled: inferences cut off, after warm-up.
+        worst: of the slowest ticks: frame, total_us, and where it went by stage; "before" is how
+            late the tick began.
         punctuality: in words, what could be had of the real-time class.
         engine: in words, what runs the network and why.
         disagreement: the shadow's last score, None without one.
@@ -83,6 +88,7 @@ class RoadReport:
     unanswered: int
     rungs: dict[str, int]
     events: dict[str, int]
+    worst: tuple[dict[str, int], ...]
     punctuality: str
     engine: str
     disagreement: float | None
@@ -102,6 +108,7 @@ class _Tally:
     rungs: Counter[str] = field(default_factory=Counter)
     events: Counter[str] = field(default_factory=Counter)
     total_us: list[int] = field(default_factory=list)
+    worst: list[dict[str, int]] = field(default_factory=list)
 
     def take(self, tick: Tick, moving: bool) -> None:
         self.ticks += 1
@@ -110,8 +117,17 @@ class _Tally:
         self.unanswered += moving and tick.command is None
         if self.ticks > WARM_UP_TICKS:
             self.total_us.append(tick.timing.total_us)
+            self._rank(tick.timing)
             self.missed += tick.timing.missed
             self.cancelled += tick.timing.cancelled
+
+    def _rank(self, timing: StageTiming) -> None:
+        if len(self.worst) == WORST and timing.total_us <= self.worst[-1]["total_us"]:
+            return
+        shown = {s: us for s, us in timing.stage_us.items() if s not in AFTER_COMMAND}
+        before = max(0, timing.total_us - sum(shown.values()))
+        row = {"frame_id": timing.frame_id, "total_us": timing.total_us, "before": before, **shown}
+        self.worst = sorted([*self.worst, row], key=lambda r: -r["total_us"])[:WORST]
 
     @property
     def note(self) -> dict[str, Any]:
@@ -164,13 +180,14 @@ def drive_on_road(
             rate_hz=rate_hz,
             engine=engine,
         )
-        granted = prepare() if options.real_time else {"sched_fifo": "not asked for"}
+        granted = prepare(fifo=options.real_time)
         punctuality, tally, began_ns = in_words(granted), _Tally(), clock.mono_ns()
         try:
             with _stoppable():
                 _loop(drive, car, source, options, rate_hz, clock, tally, punctuality)
         except KeyboardInterrupt:
             stopped = True
+        _tell(car, drive, tally, punctuality)
         drove_s = round((clock.mono_ns() - began_ns) * 1e-9, 3)
         drive.close()
         parts, score = car.close(), car.disagreement()[0]
@@ -186,6 +203,7 @@ def drive_on_road(
         unanswered=tally.unanswered,
         rungs=dict(tally.rungs),
         events=dict(tally.events),
+        worst=tuple(tally.worst),
         punctuality=punctuality,
         engine=words,
         disagreement=score if math.isfinite(score) else None,
@@ -219,8 +237,7 @@ def _loop(
         tick = drive.tick(obs, release_ns)
         tally.take(tick, obs.ego is not None)
         if number % round(rate_hz) == 0:
-            health = drive.sight.health
-            car.tell(**tally.note, ok=health.ok, detail=health.detail, words=punctuality)
+            _tell(car, drive, tally, punctuality)
             if options.parent not in (None, os.getppid()):
                 raise KeyboardInterrupt
         if answer is not None:
@@ -229,6 +246,13 @@ def _loop(
         newest = (clock.mono_ns() - start_ns) // period_ns  # a camera keeps no queue
         tally.lost += max(0, newest - number - 1)
         number = max(number + 1, newest)
+
+
+def _tell(car: Car, drive: Drive, tally: _Tally, punctuality: str) -> None:
+    """Leave the loop's own health for the others to show."""
+    health = drive.sight.health
+    facts = {**tally.note, "pid": os.getpid(), "words": punctuality}
+    car.tell(**facts, ok=health.ok, detail=health.detail)
 
 
 def _frames(source: Source, *, forever: bool) -> Iterator[Observation]:

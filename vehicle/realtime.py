@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
@@ -21,7 +22,8 @@ def prepare(core: int | None = None, *, fifo: bool = True) -> dict[str, str]:
 
     A loop in SCHED_FIFO must sleep between frames: Linux takes 50 ms of each second from one that
     never does. `core` is shared with nothing only if whoever starts the car arranged that. The
-    thread that runs the network follows the loop by itself (vehicle/engine_worker.py).
+    thread that runs the network follows the loop by itself (vehicle/engine_worker.py); threads that
+    an inference runtime keeps of its own come along here, one step below the loop.
 
     Args:
         core: CPU to stay on; None takes the last one this process may use.
@@ -33,7 +35,7 @@ def prepare(core: int | None = None, *, fifo: bool = True) -> dict[str, str]:
         "gc": _attempt(_freeze_garbage),
         "affinity": _attempt(lambda: _pin(core)),
         "memory_lock": _attempt(_lock_memory),
-        "sched_fifo": _attempt(_real_time_class) if fifo else "not asked for",
+        "sched_fifo": _attempt(_take_class) if fifo else "not asked for",
     }
 
 
@@ -108,3 +110,14 @@ def _lock_memory() -> None:
 
 def _real_time_class() -> None:
     os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(FIFO_PRIORITY))
+
+
+def _take_class() -> None:
+    """Put this thread into the real-time class, and the native threads it may come to wait for."""
+    _real_time_class()
+    ours = {thread.native_id for thread in threading.enumerate()}
+    below = os.sched_param(FIFO_PRIORITY - 1)
+    for name in os.listdir("/proc/self/task"):
+        if int(name) not in ours:
+            with suppress(ProcessLookupError):  # it ended meanwhile
+                os.sched_setscheduler(int(name), os.SCHED_FIFO, below)
