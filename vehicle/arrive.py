@@ -29,6 +29,7 @@ _CHECKS: Final = 14
 _DULL: Final = 0.02
 _LEVELS: Final = (-1.0, 0.0, 1.0)
 _WAIT_MPS2: Final = 5.0
+_STOP_MPS2: Final = 2.5
 _LEFT_S: Final = 0.25
 """After a wait there is at least this much time to arrive."""
 
@@ -38,6 +39,8 @@ def at(way: np.ndarray, t: float) -> tuple[float, float, float]:
     """Return distance, speed and acceleration after t seconds; a way rolls on past its end."""
     if t < way[WAIT]:
         v = way[SPEED] + way[PULL] * t
+        if v <= 0.0 and way[PULL] < 0.0:
+            return -0.5 * way[SPEED] ** 2 / way[PULL], 0.0, 0.0
         return 0.5 * (way[SPEED] + v) * t, v, way[PULL]
     t -= way[WAIT]
     late = max(0.0, t - way[TIME] + way[WAIT])
@@ -53,6 +56,19 @@ def at(way: np.ndarray, t: float) -> tuple[float, float, float]:
 
 
 @njit(cache=True)
+def _pause(way: np.ndarray, v: float, wait: float, low: float) -> float:
+    """Fill the columns of the wait; return the metres it takes. Who stops, stops soon."""
+    way[WAIT], way[SPEED], way[PULL] = wait, v, 0.0
+    if wait <= 0.0:
+        return 0.0
+    way[PULL] = (low - v) / wait
+    if low > 0.0 or v <= 0.0:
+        return 0.5 * (v + low) * wait
+    way[PULL] = min(way[PULL], -_STOP_MPS2)
+    return -0.5 * v * v / way[PULL]
+
+
+@njit(cache=True)
 def time_law(
     way: np.ndarray, v: float, a: float, then: float, end: float, wait: float, low: float,
     bulge: float,
@@ -61,16 +77,15 @@ def time_law(
 
     Args:
         v, a: speed and acceleration now. then: speed on arrival. end: seconds to arrive.
-        wait: seconds to change to the speed `low` in first; 0: none, `low` has no meaning.
+        wait: seconds to change to the speed `low` in first, and to stand where that is 0; 0: none,
+            `low` has no meaning.
         bulge: metres further on at half time than the plain polynomial would be.
     Source: Takahashi, Hongo, Ninomiya, Sugimoto, "Local path planning and motion control for AGV
         in positioning" (1989); the term t^3 (end - t)^3 that keeps both ends is own work.
     """
-    way[TIME], way[WAIT], way[SPEED], way[PULL] = end, wait, v, 0.0
-    done = 0.0
+    way[TIME] = end
+    done = _pause(way, v, wait, low)
     if wait > 0.0:
-        way[PULL] = (low - v) / wait
-        done = 0.5 * (v + low) * wait
         v, a, end = low, 0.0, end - wait
     ds = way[0] - done - v * end - 0.5 * a * end * end
     dv = then - v - a * end
@@ -81,6 +96,34 @@ def time_law(
     way[POLY + 4] = (-30.0 * ds + 14.0 * dv * end + 2.0 * a * e2) / (2.0 * e3 * end) - 3.0 * k * e2
     way[POLY + 5] = (12.0 * ds - 6.0 * dv * end - a * e2) / (2.0 * e3 * e2) + 3.0 * k * end
     way[POLY + 6] = -k
+
+
+@njit(cache=True)
+def later(way: np.ndarray, dt: float, v: float, longer: float) -> None:
+    """Begin a way `dt` seconds later, at the speed `v` the ego really has, over a path that turned
+    out `longer` metres longer; what is off is made up for until the arrival."""
+    done = at(way, dt)[0]
+    waited = min(way[WAIT], dt)
+    way[SPEED] = max(0.0, way[SPEED] + way[PULL] * waited)
+    way[WAIT] -= waited
+    way[TIME] -= dt
+    h = dt - waited
+    for i in range(7):  # Taylor shift of the polynomial by h, Horner's way
+        for j in range(5, i - 1, -1):
+            way[POLY + j] += h * way[POLY + j + 1]
+    way[POLY] -= done
+    low, off = way[POLY + 1], 0.0
+    if way[WAIT] > 1e-6:
+        was = way[POLY]
+        way[POLY] = _pause(way, v, way[WAIT], low)
+        longer -= way[POLY] - was
+    else:
+        way[WAIT], way[POLY], off = 0.0, 0.0, v - low
+    fix = np.zeros(WAY)
+    fix[0] = longer
+    time_law(fix, off, 0.0, 0.0, way[TIME] - way[WAIT], 0.0, 0.0, 0.0)
+    for i in range(7):
+        way[POLY + i] += fix[POLY + i]
 
 
 @njit(cache=True)
@@ -151,10 +194,12 @@ def _laws(
         bulge, low = laws[law, 0], laws[law, 2] * start[0]
         wait = round(laws[law, 1] * end / STEP_S) * STEP_S
         left = spiral[0]
+        if n >= ways.shape[0]:
+            return n
         if wait > 0.0:
             if start[0] - low > _WAIT_MPS2 * wait or end - wait < _LEFT_S:
                 continue
-            left -= 0.5 * (start[0] + low) * wait
+            left -= _pause(ways[n], start[0], wait, low)
         else:
             low = start[0]
         mean = left / (end - wait)
@@ -225,6 +270,16 @@ def onward(
                             continue
                         n = _laws(ways, n, spiral, start, end, one, plain, 0.5, limits)
     return n
+
+
+@njit(cache=True)
+def all_within(ring: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return bool [N]: which points [N, 2] lie in a polygon."""
+    ends = np.array([ring.shape[0]])
+    out = np.empty(points.shape[0], np.bool_)
+    for i in range(points.shape[0]):
+        out[i] = within(ring, ends, points[i, 0], points[i, 1])
+    return out
 
 
 @njit(cache=True)

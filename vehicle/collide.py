@@ -9,7 +9,6 @@ from vehicle.arrive import COST, TIME, at
 from vehicle.proposals import STEP_S, boxes_touch
 from vehicle.spiral import bend, heading
 
-_FINE = 3
 _FIRST = 24
 
 
@@ -21,11 +20,9 @@ def drive(out: np.ndarray, last: int, way: np.ndarray) -> None:
     for k in range(last + 1):
         t = k * STEP_S
         s, v, a = at(way, t)
-        step = (s - done) / _FINE
-        for i in range(_FINE):
-            th = _yaw(way, (done + (i + 0.5) * step) / length)
-            x += step * math.cos(th)
-            y += step * math.sin(th)
+        middle = _yaw(way, 0.5 * (done + s) / length)  # a step turns too little for more than this
+        x += (s - done) * math.cos(middle)
+        y += (s - done) * math.sin(middle)
         done = s
         u = s / length
         out[k, 0], out[k, 1], out[k, 2], out[k, 3] = t, x, y, _yaw(way, u)

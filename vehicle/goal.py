@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from vehicle import arrive, collide
-from vehicle.arrive import COST, POLY, PULL, SPEED, TIME, WAIT, WAY
+from vehicle.arrive import COST, TIME, WAY
 from vehicle.config import VehicleConfig
 from vehicle.contracts.ego import EgoState
 from vehicle.contracts.goal import Goal
@@ -24,21 +24,25 @@ MARGINS: Final = np.array([[0.5, 0.3, 0.3], [0.25, 0.15, 0.15], [0.05, 0.03, 0.0
 """Metres to keep from others along and across and from the road's edge: wished, tight, least."""
 
 _MAX_WAYS: Final = 6_000
-_LOOKS: Final = 70
+_LOOKS: Final = 48
 """Ways looked at closely in one search."""
 
 _PLAIN: Final = np.zeros((1, 3))
-_OTHER: Final = np.array(
-    [(b, 0.0, 0.0) for b in (2.0, -2.0, 4.0, -4.0, 7.0, -7.0)]
-    + [(0.0, w, v) for w in (0.12, 0.25, 0.4, 0.55) for v in (0.0, 0.4, 0.8)]
-)  # bulge in metres; share of the time to wait; share of the present speed then
+_OTHER: Final = (
+    np.array([(0.0, w, v) for w in (0.15, 0.3, 0.45, 0.6) for v in (0.0, 0.5)]),
+    np.array([(b, 0.0, 0.0) for b in (2.0, -2.0, 4.0, -4.0, 7.0, -7.0)] + [(0.0, 0.3, 0.8)]),
+)
+"""Bulge in metres; share of the time to wait; share of the present speed then. Tried in turn."""
+
+_WAYS_TO_LOOK: Final = 1 + len(_OTHER)
+_SOME: Final = 24
 _SMALL_M: Final = 9.0
 """A region shorter than this is aimed at by a grid of points; a longer one along its middle."""
 
 _GRID: Final = (0.5, 0.25, 0.75, 0.08, 0.92)
 _SHARES: Final = (0.0, 0.25, -0.25, 0.45, -0.45)
 _STATIONS: Final = 7
-_TIMES: Final = 5
+_TIMES: Final = 4
 _EDGE_RAD: Final = 0.005
 _EDGE_MPS: Final = 0.05
 
@@ -122,6 +126,7 @@ class Arriver:
         self._ways = np.zeros((_MAX_WAYS, WAY))
         self._states = np.zeros((STEPS_FAR + 1, 7))
         self._kept: _Kept | None = None
+        self._turn = 0
 
     def find(self, goal: Goal, ego: EgoState, path_m: np.ndarray, around: Around) -> Arrival | None:
         """Return the best way to arrive, None when none is found.
@@ -130,33 +135,40 @@ class Arriver:
             path_m: [P, 2] where guidance leads, ego frame.
         """
         start = np.array([max(ego.speed_mps, 0.0), ego.accel_mps2, ego.curvature_1pm])
+        had = self._kept is not None
         kept = self._go_on(ego, start, around)
         if kept is not None and kept.margin == 0:
             return kept
-        times, speeds = arrival_times(goal), arrival_speeds(goal)
+        times = arrival_times(goal)
         if not len(times):
             return kept
         poses = self._poses(goal, path_m, start, times)
-        rings, ends = _rings(goal)
-        ways, limits = self._ways, self._limits
         best, margin = -1, len(MARGINS)
-        for laws in (_PLAIN, _OTHER):
-            if laws is _PLAIN:
-                count = arrive.to_poses(ways, 0, start, poses, times, speeds, laws, limits)
-                count = arrive.onward(
-                    ways, count, start, rings, ends, _turn(goal), times, speeds, limits,
-                    self._middle,
-                )  # fmt: skip
-            else:
-                some = np.ascontiguousarray(poses[:: max(1, len(poses) // 24)])
-                late = np.ascontiguousarray(times[::2])
-                count = arrive.to_poses(ways, 0, start, some, late, speeds, laws, limits)
+        # what finds nothing in one tick is tried another way in the next; a way lost is urgent
+        for _ in range(_WAYS_TO_LOOK if had and kept is None else 1):
+            count = self._sample(goal, start, poses, times)
             best, margin = self._choose(count, _LOOKS, around)
+            self._turn = 0 if best >= 0 else (self._turn + 1) % _WAYS_TO_LOOK
             if best >= 0:
                 break
         if best < 0 or (kept is not None and kept.margin <= margin):
             return kept
-        return self._keep(ways[best].copy(), ego, margin, kept=False)
+        return self._keep(self._ways[best].copy(), ego, margin, kept=False)
+
+    def _sample(self, goal: Goal, start: np.ndarray, poses: np.ndarray, times: np.ndarray) -> int:
+        """Fill the ways that could be driven, by what is tried this time; return how many."""
+        ways, limits, speeds = self._ways, self._limits, arrival_speeds(goal)
+        if self._turn == 0:
+            count = arrive.to_poses(ways, 0, start, poses, times, speeds, _PLAIN, limits)
+            rings, ends = _rings(goal)
+            return arrive.onward(
+                ways, count, start, rings, ends, arrival_yaws(goal), times, speeds, limits,
+                self._middle,
+            )  # fmt: skip
+        some = np.ascontiguousarray(poses[:: max(1, len(poses) // _SOME)])
+        late = np.ascontiguousarray(times[::2])
+        laws = _OTHER[self._turn - 1]
+        return arrive.to_poses(ways, 0, start, some, late, speeds, laws, limits)
 
     def forget(self) -> None:
         """Drop the way found last."""
@@ -194,7 +206,7 @@ class Arriver:
         if rest > 0.5 and not solve(way[:SPIRAL], x, y, yaw, start[2], last.bend_1pm):
             return None
         longer = way[0] - rest if rest > 0.5 else 0.0
-        _shift(way, dt, start[0], longer)
+        arrive.later(way, dt, start[0], longer)
         if left > 2.5 * STEP_S and not math.isfinite(arrive.effort(way, self._limits)):
             return None
         self._ways[0] = way
@@ -228,32 +240,6 @@ class Arriver:
         return np.concatenate([found, free])
 
 
-def _shift(way: np.ndarray, dt: float, v: float, longer: float) -> None:
-    """Begin a way `dt` seconds later, at the speed `v` the ego really has, over a path that turned
-    out `longer` metres longer."""
-    done = arrive.at(way, dt)[0]
-    waited = min(way[WAIT], dt)
-    way[SPEED] += way[PULL] * waited
-    way[WAIT] -= waited
-    way[TIME] -= dt
-    moved = np.polynomial.Polynomial(way[POLY:TIME])(np.polynomial.Polynomial([dt - waited, 1.0]))
-    way[POLY:TIME] = 0.0
-    way[POLY : POLY + len(moved.coef)] = moved.coef
-    way[POLY] -= done
-    wait, low = float(way[WAIT]), float(way[POLY + 1])
-    if wait > 1e-6:
-        was = way[POLY]
-        way[SPEED], way[PULL] = v, (low - v) / wait
-        way[POLY] = 0.5 * (v + low) * wait
-        longer, off = longer - (way[POLY] - was), 0.0
-    else:
-        way[WAIT], way[POLY], off = 0.0, 0.0, v - low
-    fix = np.zeros(WAY)
-    fix[0] = longer
-    arrive.time_law(fix, off, 0.0, 0.0, float(way[TIME] - way[WAIT]), 0.0, 0.0, 0.0)
-    way[POLY:TIME] += fix[POLY:TIME]
-
-
 def arrival_times(goal: Goal) -> np.ndarray:
     """Return times inside a goal's window, on the planner's steps where it holds one; none when it
     has passed or opens later than FAR_S."""
@@ -274,7 +260,7 @@ def arrival_speeds(goal: Goal) -> np.ndarray:
     return np.array([max(low + edge, 0.0), max(high - edge, 0.0)])
 
 
-def _turn(goal: Goal) -> np.ndarray:
+def arrival_yaws(goal: Goal) -> np.ndarray:
     """Return the least and most yaw on arrival, a little inside the window."""
     if goal.yaw_rad is None:
         return np.array([-2.5, 2.5])
@@ -295,7 +281,7 @@ def _posed(points: np.ndarray, yaw: np.ndarray, goal: Goal, cost: float) -> np.n
     if goal.yaw_rad is None:
         headings, extra = yaw[:, None], [0.0]
     else:
-        low, high = _turn(goal)
+        low, high = arrival_yaws(goal)
         if high - low > 1.0:
             middle, half = (low + high) / 2, (high - low) / 2
             off = (yaw - middle + math.pi) % (2.0 * math.pi) - math.pi
@@ -346,9 +332,8 @@ def _in_long(region: np.ndarray, goal: Goal, least_m: float, most_m: float) -> n
 
 
 def _inside(points: np.ndarray, region: np.ndarray) -> np.ndarray:
-    ends = np.array([len(region)])
     ring = np.ascontiguousarray(region, dtype=np.float64)
-    return np.array([arrive.within(ring, ends, x, y) for x, y in points], bool)
+    return np.asarray(arrive.all_within(ring, np.ascontiguousarray(points)))
 
 
 def _with_yaw(line: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
