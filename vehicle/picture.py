@@ -180,6 +180,10 @@ def _header(image: np.ndarray, obs: Observation, tick: Tick | None) -> None:
         x = _figure(image, x, "plan", tick.plan.proposal)
     if tick.scene is not None:
         x = _figure(image, x, "road users", str(len(tick.scene.tracks)))
+        signal = tick.scene.signal
+        if signal is not None and signal.state != "none":
+            far = "" if math.isnan(signal.distance_m) else f" {signal.distance_m:.0f} m"
+            x = _figure(image, x, "light", f"{signal.state}{far}")
         if not math.isnan(tick.scene.uncertainty_ratio):
             x = _figure(image, x, "uncertainty", f"{tick.scene.uncertainty_ratio:.2f}")
     x = _figure(image, x, "rung", tick.timing.rung.replace("_", " "))

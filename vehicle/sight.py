@@ -12,7 +12,7 @@ from vehicle.config import VehicleConfig
 from vehicle.contracts.ego import EgoState
 from vehicle.contracts.frame import FrameSet, Observation, Rig
 from vehicle.contracts.plan import Rung
-from vehicle.contracts.scene import Scene
+from vehicle.contracts.scene import Scene, Signal
 from vehicle.contracts.telemetry import Health
 from vehicle.engine import InferenceCancelledError, Wrap
 from vehicle.engine_choice import EngineChoice
@@ -23,6 +23,9 @@ from vehicle.tracker import Tracker
 
 PRICE_RUNS: Final = 3
 """Runs from which the price of all cameras beside half of them is taken, the cheapest of each."""
+
+SIGNAL_HOLDS_NS: Final = 1_000_000_000
+"""A traffic light seen this long ago still stands there: a late tick must not run a red one."""
 
 _NO_EMBEDDING = np.zeros(0, np.float32)
 
@@ -87,6 +90,8 @@ class Sight:
         self._tracker = Tracker()
         self._halves = bool(getattr(perception, "can_half", False))
         self._half = 0
+        self._signal: Signal | None = None
+        self._signal_ns = 0
         self._ladder = self._fresh_ladder(rig)
         self.cancelled = False
         self.health = Health(
@@ -225,7 +230,9 @@ class Sight:
                 embedding=_NO_EMBEDDING,
                 uncertainty_ratio=float("nan"),
                 fresh=False,
+                signal=self._signal_held(obs.ego, at_ns),
             )
+        self._signal, self._signal_ns = found.signal, at_ns
         return Scene(
             frame_id=frame_id,
             mono_ns=mono_ns,
@@ -243,6 +250,14 @@ class Sight:
             fresh=True,
             signal=found.signal,
         )
+
+    def _signal_held(self, ego: EgoState | None, at_ns: int) -> Signal | None:
+        """Return the light seen last, as far off as it now must be; None once that is too old."""
+        signal, passed_ns = self._signal, at_ns - self._signal_ns
+        if signal is None or not 0 <= passed_ns <= SIGNAL_HOLDS_NS:
+            return None
+        way_m = 0.0 if ego is None else ego.speed_mps * passed_ns * 1e-9
+        return replace(signal, distance_m=signal.distance_m - way_m)
 
 
 def _forget(perception: Sees) -> None:

@@ -12,11 +12,11 @@ from vehicle.config import RIG_R
 from vehicle.contracts.campaign import DEFAULT_CAMPAIGN
 from vehicle.contracts.ego import EgoState, Guidance
 from vehicle.contracts.frame import FrameSet, Observation
-from vehicle.contracts.scene import BEV, TRACK, Occupancy
+from vehicle.contracts.scene import BEV, TRACK, Occupancy, Signal
 from vehicle.contracts.telemetry import TICK_BUDGET_US
 from vehicle.contracts.tick import Tick
 from vehicle.drive import Drive
-from vehicle.engine import InferenceCancelledError
+from vehicle.engine import InferenceCancelledError, InferenceError
 from vehicle.perception import Detections
 from vehicle.sight import Sight
 
@@ -47,6 +47,8 @@ class Seen:
         self.frames: list[FrameSet] = []
         self.halves: list[int | None] = []
         self.can_half = False
+        self.signal: Signal | None = None
+        self.doubt = ""
 
     def perceive(
         self,
@@ -390,3 +392,27 @@ def test_a_source_that_starts_again_is_followed() -> None:
     ticks = run(drive, 0, 4)
     assert [t.timing.rung for t in ticks] == ["full"] * 4
     assert all(t.scene is not None and t.scene.fresh for t in ticks)
+
+
+def test_a_red_light_still_stands_when_a_frame_is_lost_and_not_for_ever() -> None:
+    drive, seen = make()
+    seen.signal = Signal(state="red", prob=0.9, distance_m=30.0)
+    (tick,) = run(drive, 0, 1)
+    assert tick.scene is not None
+    assert tick.scene.signal == seen.signal
+    seen.fault = InferenceError("gone")
+    lost = [t.scene.signal for t in run(drive, 1, 12) if t.scene is not None]
+    assert lost[0] is not None
+    assert lost[0].state == "red"
+    assert lost[0].distance_m == pytest.approx(30.0 - 0.8)
+    assert lost[-1] is None
+
+
+def test_odometry_that_the_pictures_deny_is_named_in_health() -> None:
+    drive, seen = make()
+    run(drive, 0, 2)
+    assert drive.sight.health.ok
+    seen.doubt = "pictures show +5.0 m/s beside odometry"
+    run(drive, 2, 1)
+    assert not drive.sight.health.ok
+    assert "+5.0 m/s" in drive.sight.health.detail
