@@ -74,6 +74,8 @@ class Seen:
             embedding=np.zeros(64, np.float32),
             uncertainty_ratio=0.2,
             half=half,
+            signal=self.signal,
+            doubt=self.doubt,
         )
 
     def _hang(self, deadline_mono_ns: int | None) -> None:
