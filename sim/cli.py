@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from sim.commonroad_verb import commonroad
 from sim.export_verb import export
 from sim.logged_verb import logged
 
@@ -287,6 +288,7 @@ def evaluate(
 
 
 app.command()(logged)
+app.command()(commonroad)
 app.command()(export)
 
 

@@ -62,11 +62,14 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "sim.openscenario": ({"sim", "vehicle"}, SIM | {"scenariogeneration"}),
     "sim.logged_verb": ({"sim", "vehicle"}, SIM | COMMAND),
     "sim.live_verb": ({"sim", "vehicle"}, SIM | COMMAND),
+    "sim.commonroad_verb": ({"sim", "vehicle"}, SIM | COMMAND),
     "sim.commonroad_peers": (set(), PEERS),  # docs/decisions/0012: run by another Python
     "sim.loop": (set(PACKAGES), EVERYTHING),
     "sim.stages": (set(PACKAGES), EVERYTHING),
     "sim.report": (set(PACKAGES), EVERYTHING),
     "sim.bench": (set(PACKAGES), EVERYTHING),
+    "sim.bench_engine": ({"sim", "vehicle", "training"}, SIM),  # makes a float twin
+    "sim.bench_soak": (set(PACKAGES), EVERYTHING),
     "roadloop": (set(PACKAGES), COMMAND),
 }
 
