@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from sim.commonroad_verb import commonroad
 from sim.export_verb import export
+from sim.live_verb import live
 from sim.logged_verb import logged
 
 app = typer.Typer(no_args_is_help=True, help="The proving ground: drive, render, generate frames.")
@@ -288,8 +288,8 @@ def evaluate(
 
 
 app.command()(logged)
-app.command()(commonroad)
 app.command()(export)
+app.command()(live)
 
 
 @app.command()

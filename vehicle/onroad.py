@@ -244,6 +244,7 @@ def _loop(
             answer(tick)
         found = next(frames, None)
         newest = (clock.mono_ns() - start_ns) // period_ns  # a camera keeps no queue
+        newest = newest if end is None else min(newest, end)
         tally.lost += max(0, newest - number - 1)
         number = max(number + 1, newest)
 
