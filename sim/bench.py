@@ -9,12 +9,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from sim import speed
+from sim.bench_commonroad import FRAMES as COMMONROAD_CYCLES
+from sim.bench_commonroad import commonroad_bench
 from sim.bench_loop import FRAMES as LOOP_FRAMES
 from sim.bench_loop import loop_bench
 from sim.bench_soak import FRAMES as SOAK_FRAMES
 from sim.bench_soak import soak_bench
 from sim.bench_tracker import tracker_bench
-from vehicle.bench import engine_bench
 from vehicle.contracts import wire
 from vehicle.contracts.bench import Bench
 from vehicle.contracts.wire import RefusedError
@@ -36,8 +37,10 @@ def sim_bench(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
 
 
 def engine_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
-    """Measure a bundle on the engine: threads, and black, white and noisy pictures."""
-    return engine_bench(bundle, runs=frames, progress=progress)
+    """Measure a bundle on every runtime and precision: time, accuracy, hard pictures."""
+    from sim.bench_engine import engines_bench
+
+    return engines_bench(frames=frames, progress=progress, bundle=bundle)
 
 
 def sizes_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
@@ -51,6 +54,7 @@ BENCHES: dict[str, tuple[Callable[..., Bench], int]] = {
     "sim": (sim_bench, 200),
     "engine": (engine_row, 700),
     "tracker": (tracker_bench, 2_000),
+    "commonroad": (commonroad_bench, COMMONROAD_CYCLES),
     "network-sizes": (sizes_row, 150),
     "loop": (loop_bench, LOOP_FRAMES),
     "soak": (soak_bench, SOAK_FRAMES),

@@ -6,12 +6,14 @@ from typing import Annotated
 
 import typer
 
+from sim.commonroad_verb import commonroad
 from sim.export_verb import export
 from sim.live_verb import live
 from sim.logged_verb import logged
 
 app = typer.Typer(no_args_is_help=True, help="The proving ground: drive, render, generate frames.")
 
+_FAULTS = "hang, freeze, black, wrong-size, late, slow-core, disk-full or kill-recorder"
 _WEATHER = "clear, rain, fog, glare, wet, dirty_lens, noisy, overexposed or underexposed."
 
 
@@ -288,6 +290,7 @@ def evaluate(
 
 
 app.command()(logged)
+app.command()(commonroad)
 app.command()(export)
 app.command()(live)
 
@@ -367,6 +370,13 @@ def bench(
     frames: Annotated[int | None, typer.Option(help="Samples; default: enough for p99.9.")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Bundle folder; default: the base.")] = None,
     page: Annotated[Path | None, typer.Option(help="Write all results to this page.")] = None,
+    fault: Annotated[
+        str, typer.Option(help=f"loop: what goes wrong over and over: {_FAULTS}.")
+    ] = "",
+    fifo: Annotated[
+        bool, typer.Option("--fifo/--no-fifo", help="loop: ask for the real-time class.")
+    ] = True,
+    long: Annotated[bool, typer.Option("--long", help="loop: 100,000 frames.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the one shape of all benches.")
     ] = False,
@@ -378,4 +388,5 @@ def bench(
     """
     from sim.bench import run
 
-    run(name, frames=frames, bundle=bundle, page=page, as_json=as_json)
+    loop = {"fifo": fifo, "fault": fault, "long": long}
+    run(name, frames=frames, bundle=bundle, page=page, as_json=as_json, loop=loop)
