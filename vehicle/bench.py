@@ -12,13 +12,11 @@ from vehicle.contracts.bench import Bench, Must, percentiles
 from vehicle.contracts.bundle import ModelBundle
 from vehicle.contracts.frame import FrameSet
 from vehicle.engine import Engine
+from vehicle.hard_images import WORST_IMAGE_RATIO, hard_images
 from vehicle.perception import Perception
 
 RUNS: Final = 700
 """Runs per image: enough for a p99 (vehicle.contracts.bench.MIN_SAMPLES)."""
-
-WORST_IMAGE_RATIO: Final = 1.3
-"""Network time may depend on the pixels (subnormal floats did 15 times); by this much at most."""
 
 WARM_UP_RUNS: Final = 5
 
@@ -66,21 +64,8 @@ def engine_bench(
 
 def _images(bundle: ModelBundle, folder: Path) -> dict[str, dict[str, np.ndarray]]:
     """Return the network inputs to measure by name."""
-    rng = np.random.default_rng(0)
-    shapes = {s.name: s.shape for s in bundle.inputs}
-    made = {
-        "black": {n: np.zeros(s, np.uint8) for n, s in shapes.items()},
-        "white": {n: np.full(s, 255, np.uint8) for n, s in shapes.items()},
-        "saturated": {
-            n: (rng.integers(0, 2, s, dtype=np.uint8) * 255).astype(np.uint8)
-            for n, s in shapes.items()
-        },
-        "noise": {n: rng.integers(0, 256, s, dtype=np.uint8) for n, s in shapes.items()},
-    }
     with np.load(folder / bundles.GOLDEN, allow_pickle=False) as golden:
-        if all(f"in_{n}" in golden.files for n in shapes):
-            made["golden"] = {n: np.ascontiguousarray(golden[f"in_{n}"]) for n in shapes}
-    return made
+        return hard_images(bundle.inputs, dict(golden))
 
 
 def _inference(
@@ -102,6 +87,7 @@ def _inference(
                     took_ms[name].append((time.perf_counter_ns() - began_ns) * 1e-6)
     return [
         {
+            "row": f"shipped network, {name} picture, {threads} thread(s)",
             "stage": "inference",
             "bundle": bundle.tag,
             "precision": bundle.precision,
@@ -142,6 +128,13 @@ def _stages(
             took_us.setdefault(stage, []).append(value)
     perception.close()
     return [
-        {"stage": s, "bundle": bundle.tag, "threads": 1, "unit": "us", **percentiles(v)}
+        {
+            "row": f"perception, {s}",
+            "stage": s,
+            "bundle": bundle.tag,
+            "threads": 1,
+            "unit": "us",
+            **percentiles(v),
+        }
         for s, v in took_us.items()
     ]

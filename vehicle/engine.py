@@ -58,10 +58,11 @@ def open_runtime(name: str, model_path: Path, threads: int) -> Runtime:
     """
     if name == "onnxruntime":
         return OnnxRuntime(model_path, threads)
-    if name == "openvino":
+    if name in ("openvino", "openvino-bf16"):
         from vehicle.engine_openvino import OpenVino
 
-        return OpenVino(model_path, threads)
+        precision = "bf16" if name.endswith("bf16") else "f32"
+        return OpenVino(model_path, threads, precision)
     raise RuntimeMissingError(f"runtime {name!r} is unknown, expected one of {list(RUNTIMES)}")
 
 
@@ -71,7 +72,7 @@ class Engine:
     Args:
         model_path: an ONNX file whose inputs have fixed shapes.
         threads: of the runtime; more than one only where nothing else wants the cores.
-        runtime: one of RUNTIMES.
+        runtime: one of RUNTIMES; "openvino-bf16" computes what the file leaves in float coarsely.
     Raises:
         ModelFileError: missing, unreadable, corrupt, or with inputs of unknown shape or type.
         RuntimeMissingError: the runtime is not installed.

@@ -27,7 +27,6 @@ class OpenVino:
         ModelFileError: missing, unreadable, corrupt, or with inputs of unknown shape.
     """
 
-    name = "openvino"
     flushes_denormals = True
 
     def __init__(self, path: Path, threads: int = 1, precision: str = "f32") -> None:
@@ -38,6 +37,7 @@ class OpenVino:
                 "openvino is not installed here: pip install 'roadloop[openvino]', or drive with "
                 "onnxruntime"
             ) from error
+        self.name = "openvino" if precision == "f32" else f"openvino-{precision}"
         self._tensor = openvino.Tensor
         options = {
             "INFERENCE_NUM_THREADS": threads,

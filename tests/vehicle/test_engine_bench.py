@@ -4,7 +4,8 @@ from pathlib import Path
 
 import tiny_bundle
 
-from vehicle.bench import WORST_IMAGE_RATIO, engine_bench
+from vehicle.bench import engine_bench
+from vehicle.hard_images import WORST_IMAGE_RATIO
 
 
 def test_bench_has_a_row_per_image_and_thread_count_and_one_figure(tmp_path: Path) -> None:
