@@ -43,7 +43,13 @@ def scene_of(frame_id: int, tracks: int = 30) -> Scene:
         mono_ns=frame_id * STEP_NS,
         tracks=rows,
         lanes=(LaneLine(kind="centre", points_m=rng.normal(size=(4, 2))),),
-        occupancy=Occupancy(grid=BEV, drivable=layer, lane=layer // 2, occupied=layer // 3),
+        occupancy=Occupancy(
+            grid=BEV,
+            drivable=layer,
+            lane=layer // 2,
+            occupied=layer // 3,
+            flow=rng.integers(-127, 127, (2, BEV.nx // 2, BEV.ny // 2), dtype=np.int8),
+        ),
         embedding=rng.normal(size=64).astype(np.float32),
         uncertainty_ratio=0.25,
         fresh=True,
@@ -127,7 +133,7 @@ def same_scene(a: Scene, b: Scene) -> bool:
             or b.occupancy is None
             or all(
                 bool((getattr(a.occupancy, n) == getattr(b.occupancy, n)).all())
-                for n in ("drivable", "lane", "occupied")
+                for n in ("drivable", "lane", "occupied", "flow")
             )
         )
     )

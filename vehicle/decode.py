@@ -9,7 +9,7 @@ from typing import Final
 import numba
 import numpy as np
 
-from vehicle.contracts.scene import KINDS, TRACK, BevGrid, LaneLine
+from vehicle.contracts.scene import FLOW_STEP_MPS, KINDS, TRACK, BevGrid, LaneLine
 
 MAX_BOXES: Final = 64
 """Most boxes of one frame; the best by score are kept."""
@@ -100,6 +100,13 @@ def to_levels(prob: np.ndarray) -> np.ndarray:
     return levels
 
 
+def to_steps(flow_mps: np.ndarray) -> np.ndarray:
+    """Return velocities as int8 in steps of FLOW_STEP_MPS, rounded to the nearest."""
+    steps = np.empty(flow_mps.shape, dtype=np.int8)
+    _to_steps(flow_mps.reshape(-1), steps.reshape(-1), np.float32(1.0 / FLOW_STEP_MPS))
+    return steps
+
+
 def all_finite(values: np.ndarray) -> bool:
     """Return whether no value of a float32 array is NaN or infinite, without allocating."""
     return not _has_full_exponent(values.reshape(-1).view(np.int32))
@@ -119,6 +126,13 @@ def _to_levels(prob: np.ndarray, levels: np.ndarray) -> None:
     for i in range(prob.size):
         level = prob[i] * np.float32(255.0) + np.float32(0.5)
         levels[i] = np.uint8(min(max(level, np.float32(0.0)), np.float32(255.0)))
+
+
+@numba.njit(cache=True)
+def _to_steps(flow: np.ndarray, steps: np.ndarray, per_mps: float) -> None:
+    for i in range(flow.size):
+        step = math.floor(flow[i] * per_mps + np.float32(0.5))
+        steps[i] = np.int8(min(max(step, -127.0), 127.0))
 
 
 @numba.njit(cache=True)

@@ -11,7 +11,7 @@ from vehicle.config import VehicleConfig
 from vehicle.contracts.ego import EgoState
 from vehicle.contracts.frame import FrameSet, Rig
 from vehicle.contracts.scene import LaneLine, Occupancy, Signal
-from vehicle.decode import Decoder, all_finite, lane_lines, to_levels
+from vehicle.decode import Decoder, all_finite, lane_lines, to_levels, to_steps
 from vehicle.engine import Engine, InferenceError, Wrap
 from vehicle.engine_choice import EngineChoice
 from vehicle.memory import GAP_S, Memory
@@ -50,8 +50,6 @@ class Detections:
         has_velocity: tracks carry the velocity the network saw; else zeros, which mean nothing.
         lanes: boundaries of the ego's lane and of those beside it.
         signal: the traffic light that rules the way; None when the network does not look for any.
-        flow_mps: float32 [2, nx, ny] on the box grid, over ground along ego axes: how what occupies
-            a cell moves; None when the network does not say.
         doubt: what is wrong with odometry as the pictures show it, in a few words.
         half: which half of the cameras was refreshed; None: all.
         noise_m: float64 [N], standard deviation of each track's place where it is known.
@@ -64,7 +62,6 @@ class Detections:
     has_velocity: bool = False
     lanes: tuple[LaneLine, ...] = ()
     signal: Signal | None = None
-    flow_mps: np.ndarray | None = None
     doubt: str = ""
     half: int | None = None
     noise_m: np.ndarray | None = None
@@ -217,14 +214,17 @@ class Perception:
         return Detections(
             tracks=tracks,
             occupancy=Occupancy(
-                grid=self.bundle.bev, drivable=drivable, lane=lane, occupied=occupied
+                grid=self.bundle.bev,
+                drivable=drivable,
+                lane=lane,
+                occupied=occupied,
+                flow=to_steps(told["flow"]) if "flow" in told else None,
             ),
             embedding=outputs["embedding"][0].copy(),
             uncertainty_ratio=min(max(float(outputs["uncertainty"][0, 0]), 0.0), 1.0),
             has_velocity=can.velocity and remembers,
             lanes=lane_lines(told["lanes"], self.bundle.bev_box) if "lanes" in told else (),
             signal=self._light.see(told["light"], mono_ns) if "light" in told else None,
-            flow_mps=told["flow"].copy() if "flow" in told else None,
             doubt=self._motion.doubt(told["ego_motion"], ego, mono_ns)
             if "ego_motion" in told and remembers
             else "",

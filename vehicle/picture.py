@@ -88,6 +88,7 @@ def _ground(
     ground, scene = picture_bev.Ground(height_px, width_px), _scene(obs, tick)
     if scene is not None and scene.occupancy is not None:
         picture_bev.draw_occupancy(ground, scene.occupancy)
+        picture_bev.draw_flow(ground, scene.occupancy)
     picture_bev.draw_rings(ground)
     if scene is not None:
         picture_bev.draw_lanes(ground, scene.lanes)

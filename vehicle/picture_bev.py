@@ -8,7 +8,7 @@ import numpy as np
 from vehicle.config import VehicleConfig
 from vehicle.contracts.ego import Guidance
 from vehicle.contracts.plan import Plan
-from vehicle.contracts.scene import BEV, LaneLine, Occupancy
+from vehicle.contracts.scene import BEV, FLOW_STEP_MPS, LaneLine, Occupancy
 from vehicle.drawing import (
     DRIVABLE,
     EGO,
@@ -21,6 +21,7 @@ from vehicle.drawing import (
     PLAN,
     PLAN_BRAKES,
     QUIET,
+    WORDS,
     dashes,
     fill,
     line,
@@ -31,6 +32,9 @@ from vehicle.geometry import box_corners
 X_MIN_M: Final = BEV.x_min_m
 X_MAX_M: Final = BEV.x_min_m + BEV.nx * BEV.cell_m
 Y_MAX_M: Final = BEV.y_min_m + BEV.ny * BEV.cell_m
+
+_LIKELY_LEVEL: Final = 127
+_MOVES_MPS: Final = 1.0
 
 
 class Ground:
@@ -86,6 +90,24 @@ def draw_occupancy(ground: Ground, occupancy: Occupancy) -> None:
         part = ground.image[inside]
         alpha = (np.clip(soft * 1.25 - 0.2, 0, 1) * most)[: part.shape[0], : part.shape[1], None]
         part[:] = (part * (1 - alpha) + np.array(colour, np.float32) * alpha).astype(np.uint8)
+
+
+def draw_flow(ground: Ground, occupancy: Occupancy) -> None:
+    """Draw where what occupies a block of cells moves to within half a second."""
+    grid, flow = occupancy.grid, occupancy.flow
+    if flow is None:
+        return
+    block = grid.nx // flow.shape[1]
+    parts = (flow.shape[1], block, flow.shape[2], block)
+    full = occupancy.occupied[: parts[0] * block, : parts[2] * block].reshape(parts).max((1, 3))
+    moving = np.hypot(*(flow * np.float32(FLOW_STEP_MPS))) > _MOVES_MPS
+    for ix, iy in np.argwhere((full > _LIKELY_LEVEL) & moving):
+        here = np.array([grid.x_min_m, grid.y_min_m]) + (np.array([ix, iy]) + 0.5) * (
+            block * grid.cell_m
+        )
+        there = here + 0.5 * FLOW_STEP_MPS * flow[:, ix, iy].astype(np.float64)
+        a, b = (tuple(map(round, p)) for p in ground.pixels(np.stack([here, there])))
+        cv2.line(ground.image, a, b, WORDS, 1, cv2.LINE_AA)
 
 
 def draw_lanes(ground: Ground, lanes: tuple[LaneLine, ...]) -> None:

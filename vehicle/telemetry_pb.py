@@ -4,6 +4,7 @@ One TickRecord carries everything of a tick but its pictures: the ring hands it 
 the recorder, and a route file holds its parts as one message per topic.
 """
 
+import math
 from typing import Any, Final
 
 import numpy as np
@@ -253,6 +254,8 @@ def _encode_scene(message: Any, scene: Scene) -> None:
         for name in _LAYERS:
             layer = np.ascontiguousarray(getattr(scene.occupancy, name), dtype=np.uint8)
             setattr(raster, name, layer.tobytes())
+        if scene.occupancy.flow is not None:
+            raster.flow = np.ascontiguousarray(scene.occupancy.flow, dtype=np.int8).tobytes()
 
 
 def _scene(message: Any) -> Scene:
@@ -278,7 +281,15 @@ def _occupancy(message: Any) -> Occupancy:
         name: np.frombuffer(getattr(message, name), np.uint8).reshape(grid.nx, grid.ny)
         for name in _LAYERS
     }
-    return Occupancy(grid=grid, **layers)
+    return Occupancy(grid=grid, **layers, flow=_flow(message, grid))
+
+
+def _flow(message: Any, grid: BevGrid) -> np.ndarray | None:
+    if not message.HasField("flow"):
+        return None
+    steps = np.frombuffer(message.flow, np.int8)
+    block = math.isqrt(2 * grid.nx * grid.ny // max(steps.size, 1)) or 1
+    return steps.reshape(2, grid.nx // block, grid.ny // block)
 
 
 _TRACK_NAMES: Final = tuple(MESSAGES["Tracks"])

@@ -71,6 +71,7 @@ MESSAGES: Final[dict[str, dict[str, str]]] = {
         "drivable": "bytes",
         "lane": "bytes",
         "occupied": "bytes",
+        "flow": "bytes?",
     },
     "Scene": {
         "frame_id": "i64",

@@ -16,8 +16,8 @@ from vehicle.config import RIG_R
 from vehicle.contracts.bundle import ModelBundle
 from vehicle.contracts.ego import EgoState
 from vehicle.contracts.frame import FrameSet
-from vehicle.contracts.scene import BEV, BEV_BOX, KINDS, TRACK
-from vehicle.decode import MAX_BOXES, SEPARATION_M, Decoder, all_finite, to_levels
+from vehicle.contracts.scene import BEV, BEV_BOX, FLOW_STEP_MPS, KINDS, TRACK
+from vehicle.decode import MAX_BOXES, SEPARATION_M, Decoder, all_finite, to_levels, to_steps
 from vehicle.engine import Engine, InferenceCancelledError
 from vehicle.network_spec import check_network, half_order
 from vehicle.perception import NetworkShapeError, NotFiniteError, Perception
@@ -98,6 +98,16 @@ def test_probabilities_become_levels_and_back() -> None:
     levels = to_levels(prob)
     assert levels.dtype == np.uint8
     assert np.abs(levels / 255 - np.clip(prob, 0, 1)).max() <= 0.5 / 255 + 1e-6
+
+
+def test_velocities_become_steps_and_back() -> None:
+    flow_mps = np.linspace(-50.0, 50.0, 4001, dtype=np.float32).reshape(1, -1)
+    steps = to_steps(flow_mps)
+    assert steps.dtype == np.int8
+    back = steps * FLOW_STEP_MPS
+    inside = np.abs(flow_mps) < 31.5
+    assert np.abs(back - flow_mps)[inside].max() <= FLOW_STEP_MPS / 2 + 1e-5
+    assert (back.min(), back.max()) == (-31.75, 31.75)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -221,8 +231,9 @@ def test_the_network_reads_what_it_kept_moved_with_the_car(tmp_path: Path) -> No
     perception.perceive(later(0), ego=ego())
     seen = perception.perceive(later(1), ego=ego(x_m=BEV_BOX.cell_m))
     perception.close()
-    assert seen.flow_mps is not None
-    assert seen.flow_mps[:, :-1] == pytest.approx(tiny_bundle.KEPT[0, :2, 1:], abs=1e-5)
+    assert seen.occupancy.flow is not None
+    flow_mps = seen.occupancy.flow[:, :-1] * FLOW_STEP_MPS
+    assert flow_mps == pytest.approx(tiny_bundle.KEPT[0, :2, 1:], abs=FLOW_STEP_MPS / 2 + 1e-4)
 
 
 def test_lanes_and_light_become_part_of_the_scene(tmp_path: Path) -> None:
@@ -291,7 +302,7 @@ def test_the_same_frames_give_the_same_answers_whatever_came_before(tmp_path: Pa
     perception.close()
     for a, b in zip(*runs, strict=True):
         assert np.array_equal(a.tracks, b.tracks)
-        assert np.array_equal(a.flow_mps, b.flow_mps)  # type: ignore[arg-type]
+        assert np.array_equal(a.occupancy.flow, b.occupancy.flow)  # type: ignore[arg-type]
         assert (a.signal, a.half, a.doubt) == (b.signal, b.half, b.doubt)
 
 

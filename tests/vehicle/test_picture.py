@@ -10,11 +10,11 @@ from vehicle import picture
 from vehicle.config import RIG_R, VehicleConfig
 from vehicle.contracts.frame import FrameSet, Observation
 from vehicle.contracts.plan import Trajectory
-from vehicle.contracts.scene import TRACK
+from vehicle.contracts.scene import BEV, FLOW_STEP_MPS, TRACK, Occupancy
 from vehicle.contracts.tick import Tick
-from vehicle.drawing import KIND_COLOURS, PLAN
+from vehicle.drawing import KIND_COLOURS, PLAN, WORDS
 from vehicle.geometry import project
-from vehicle.picture_bev import Ground
+from vehicle.picture_bev import Ground, draw_flow
 from vehicle.picture_camera import View, draw_path, draw_tracks
 
 BLACK = {c.name: np.zeros((c.height_px, c.width_px, 3), np.uint8) for c in RIG_R.cameras}
@@ -116,3 +116,26 @@ def test_the_file_is_a_png_of_the_drawing(tmp_path: Path) -> None:
     read = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
     assert (read == picture.draw(obs_of(0), straight(), RIG)).all()
     assert (read == PLAN).all(axis=2).any()
+
+
+def test_what_moves_on_occupied_ground_has_a_line_to_where_it_goes() -> None:
+    full = np.zeros((BEV.nx, BEV.ny), np.uint8)
+    full[60:64, 30:34] = 255
+    flow = np.full((2, BEV.nx // 2, BEV.ny // 2), round(8.0 / FLOW_STEP_MPS), np.int8)
+    drawn = {}
+    for name, occupied in (("full", full), ("free", full * 0)):
+        ground = Ground(400)
+        layers = {"drivable": full * 0, "lane": full * 0, "occupied": occupied}
+        draw_flow(ground, Occupancy(grid=BEV, flow=flow, **layers))
+        drawn[name] = (ground.image == WORDS).all(axis=2)
+    assert not drawn["free"].any()
+    middle = Ground(400).pixels(np.array([[30.4, 2.0]]))[0]
+    v, u = np.argwhere(drawn["full"]).mean(axis=0)
+    assert np.hypot(u - middle[0], v - middle[1]) < 12.0
+
+
+def test_the_light_that_rules_the_way_is_named() -> None:
+    obs, tick = obs_of(1), tick_of(1)
+    assert tick.scene is not None
+    dark = replace(tick, scene=replace(tick.scene, signal=None))
+    assert (picture.draw(obs, tick, RIG) != picture.draw(obs, dark, RIG)).any()

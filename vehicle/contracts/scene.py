@@ -69,6 +69,9 @@ BEV: Final = BevGrid(x_min_m=-20.0, y_min_m=-25.6, cell_m=0.8, nx=100, ny=64)
 BEV_BOX: Final = BevGrid(x_min_m=-20.0, y_min_m=-25.6, cell_m=1.6, nx=50, ny=32)
 """The raster on which boxes are detected: half the resolution of BEV."""
 
+FLOW_STEP_MPS: Final = 0.25
+"""What a step of `Occupancy.flow` is worth; 127 of them are 114 km/h."""
+
 BEV_DRIVABLE: Final = 1
 BEV_LANE: Final = 2
 BEV_OCCUPIED: Final = 4
@@ -85,12 +88,19 @@ class LaneLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Occupancy:
-    """Probabilities on a grid, uint8 0..255 for 0..1: [nx, ny] each."""
+    """Probabilities on a grid, uint8 0..255 for 0..1: [nx, ny] each.
+
+    Args:
+        flow: int8 [2, nx / k, ny / k] in steps of FLOW_STEP_MPS: velocity over ground, along ego
+            axes, of what occupies a block of k x k cells; it means nothing where nothing does. None
+            when the network does not say.
+    """
 
     grid: BevGrid
     drivable: np.ndarray
     lane: np.ndarray
     occupied: np.ndarray
+    flow: np.ndarray | None = None
 
 
 SIGNAL_STATES: Final = ("none", "red", "yellow", "green")
