@@ -16,8 +16,6 @@ COLUMNS: Final = 5
 _ASIDE_MPS: Final = 0.8
 _CHANGE_MPS: Final = 1.1
 _CREEP_MPS: Final = 1.2
-_SIDES: Final = (0.4, 1.0)
-"""Shares of what the lane leaves free beside the body."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -107,11 +105,15 @@ class Menu:
             names.append(name)
             rows.append(made)
 
-        free = max(0.2, 0.5 * (lane_m - self._width) - 0.05)
-        sides = (0.0, *(sign * share * free for share in _SIDES for sign in (1.0, -1.0)))
-        for place, side in zip(
-            ("mid", "left", "right", "far-left", "far-right"), sides, strict=True
-        ):
+        free = max(0.2, 0.5 * (lane_m - self._width))
+        sides = {
+            "mid": 0.0,
+            "left": 0.4,
+            "right": -0.4,
+            "far-left": free + 0.2,
+            "far-right": 0.1 - free,
+        }
+        for place, side in sides.items():
             for percent in SPEED_PERCENT:
                 target = percent / 100.0 * limit_mps
                 add(f"{place}/speed{percent}", row(offset_m=side, target_mps=target, stop_m=line))

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numba import njit
 
-from vehicle.proposals import TVX, TVY, TX, TY, TYAW
+from vehicle.proposals import TLEN, TVX, TVY, TWID, TX, TY, TYAW
 
 _STEP_M: Final = 0.5
 """Poses nearer together than this say nothing about direction."""
@@ -18,7 +18,9 @@ _STEP_M: Final = 0.5
 
 @njit(cache=True)
 def straighten(users: np.ndarray, course: np.ndarray) -> np.ndarray:
-    """Return road users as they lie along a course: x along it, y to its left, yaw against it.
+    """Return road users as they lie along a course: x along it, y to its left, yaw 0.
+
+    Sizes are those of the stretch and the strip of the course that each covers, corner by corner.
 
     Args:
         users: [N, 7] float64, columns of `vehicle.proposals`, ego frame.
@@ -37,14 +39,31 @@ def straighten(users: np.ndarray, course: np.ndarray) -> np.ndarray:
     out = users.copy()
     for n in range(users.shape[0]):
         u = users[n]
-        best, k = 1e300, 0
-        for i in range(count):
-            away = (u[TX] - marks[i, 0]) ** 2 + (u[TY] - marks[i, 1]) ** 2
-            if away < best:
-                best, k = away, i
+        uc, us = math.cos(u[TYAW]), math.sin(u[TYAW])
+        low_s, high_s, low_d, high_d, k = 1e300, -1e300, 1e300, -1e300, 0
+        for a in (0.5, 0.0, -0.5):
+            for b in (0.5, -0.5):
+                x = u[TX] + a * u[TLEN] * uc - b * u[TWID] * us
+                y = u[TY] + a * u[TLEN] * us + b * u[TWID] * uc
+                k = _mark(marks, count, x, y)
+                c, s = math.cos(marks[k, 2]), math.sin(marks[k, 2])
+                along = marks[k, 3] + c * (x - marks[k, 0]) + s * (y - marks[k, 1])
+                beside = -s * (x - marks[k, 0]) + c * (y - marks[k, 1])
+                low_s, high_s = min(low_s, along), max(high_s, along)
+                low_d, high_d = min(low_d, beside), max(high_d, beside)
+        k = _mark(marks, count, u[TX], u[TY])
         c, s = math.cos(marks[k, 2]), math.sin(marks[k, 2])
-        dx, dy = u[TX] - marks[k, 0], u[TY] - marks[k, 1]
-        out[n, TX], out[n, TY] = marks[k, 3] + c * dx + s * dy, -s * dx + c * dy
-        out[n, TYAW] = u[TYAW] - marks[k, 2]
+        out[n, TX], out[n, TY] = 0.5 * (low_s + high_s), 0.5 * (low_d + high_d)
+        out[n, TLEN], out[n, TWID], out[n, TYAW] = high_s - low_s, high_d - low_d, 0.0
         out[n, TVX], out[n, TVY] = c * u[TVX] + s * u[TVY], -s * u[TVX] + c * u[TVY]
     return out
+
+
+@njit(cache=True)
+def _mark(marks: np.ndarray, count: int, x: float, y: float) -> int:
+    best, k = 1e300, 0
+    for i in range(count):
+        away = (x - marks[i, 0]) ** 2 + (y - marks[i, 1]) ** 2
+        if away < best:
+            best, k = away, i
+    return k

@@ -116,7 +116,7 @@ class Pilot:
             faults.append(f"controller: {type(error).__name__}: {error}")
             command = self._braking(plan, "controller_fault")
         try:
-            return self.envelope.limit(command, scene, ego, plan.trajectory.states[:, 1:4])
+            return self.envelope.limit(command, scene, ego, self.planner.course(plan))
         except Exception as error:
             faults.append(f"safety: {type(error).__name__}: {error}")
             return self._braking(plan, "envelope_fault")
@@ -186,7 +186,7 @@ def _rehearse(config: VehicleConfig) -> None:
                 obs = Observation(frame=FrameSet(frame_id=0, mono_ns=0), ego=ego, guidance=guidance)
                 plan = planner.plan(seen, obs, plan, rung)
                 command = controller.command(plan, ego, 0, 0)
-                envelope.limit(command, seen, ego, plan.trajectory.states[:, 1:4])
+                envelope.limit(command, seen, ego, planner.course(plan))
 
 
 def stop_states(ego: EgoState, brake_mps2: float) -> np.ndarray:

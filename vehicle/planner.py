@@ -17,12 +17,12 @@ from vehicle.contracts.wire import ContractError
 from vehicle.controller import lateral_gains
 from vehicle.geometry import to_ego_2d, to_local_2d
 from vehicle.goal import Around, Arriver
-from vehicle.paths import arc, resample, speed_profile
+from vehicle.paths import PATH_BEHIND, YAW, X, Y, arc, locate, resample, speed_profile
 from vehicle.predict import Predictor, no_users
-from vehicle.proposals import STEPS
+from vehicle.proposals import STEPS, TVX, TVY, TX, TY
 from vehicle.scoring import CF, COLUMNS, DAC, EC, EP, GOAL, LK, NC, SCORES, TLC, TTC
 
-WEIGHTS: Final = {EP: 5.0, TTC: 5.0, LK: 2.0, CF: 2.0, EC: 2.0}
+WEIGHTS: Final = {EP: 4.0, TTC: 6.0, LK: 2.0, CF: 2.0, EC: 0.8}
 """Weights of the sub-scores that are summed; the others multiply (after EPDMS, NAVSIM v2)."""
 
 YOUNG_TICKS: Final = 3
@@ -35,7 +35,11 @@ PAIR_S: Final = 0.5
 """Plans this far apart should agree (two-frame extended comfort, NAVSIM v2)."""
 
 _EMERGENCY_RATIO: Final = 0.75
-_KEEP_SIDE: Final = 0.02
+_KEEP_SIDE: Final = 0.04
+_NO_NEED: Final = 0.03
+_ASIDE, _ASIDE_FOR_NOBODY = 0.05, 0.4
+_SLOW_MPS: Final = 2.5
+_BEYOND: Final = 30
 _NO_PROGRESS_M: Final = 1.0
 """Less than this is not worth creeping nearer for."""
 _SURE_PROB: Final = 0.5
@@ -73,6 +77,8 @@ class Planner:
         self._trusted: np.ndarray | None = None
         self._last: tuple[int, EgoState] | None = None
         self._recent: deque[tuple[int, np.ndarray]] = deque(maxlen=64)
+        self._offset: float | None = None
+        self._course = np.zeros((0, 3))
         self._warm_up()
 
     def plan(
@@ -106,8 +112,9 @@ class Planner:
         elif rung == "hold_plan" and (held := self._held(previous, ego)) is not None:
             made = held
         else:
-            made = self._choose(scene, obs.guidance, points, ego, previous, rung, futures)
+            made = self._choose(scene, obs.guidance, points, ego, rung, futures)
         states, proposal, scores = made
+        self._course = _course(states, resample(points) if lane else None)
         self._last = (obs.frame.frame_id, ego)
         self._recent.append((ego.mono_ns, states))
         return Plan(
@@ -118,6 +125,12 @@ class Planner:
             proposal=proposal,
             scores=scores,
         )
+
+    def course(self, plan: Plan) -> np.ndarray:
+        """Return [M, 3] x, y, yaw that a plan leads along; of the last one, the lane beyond too."""
+        if self._last is not None and self._last[0] == plan.frame_id and self._course.size:
+            return self._course
+        return plan.trajectory.states[:, 1:4]
 
     def _path_points(self, guidance: Guidance | None, ego: EgoState) -> tuple[np.ndarray, bool]:
         if guidance is not None:
@@ -134,7 +147,6 @@ class Planner:
         guidance: Guidance | None,
         points: np.ndarray,
         ego: EgoState,
-        previous: Plan | None,
         rung: Rung,
         futures: np.ndarray | None,
     ) -> Made:
@@ -161,18 +173,20 @@ class Planner:
             stop_m=line,
             yield_m=None if guidance is None else guidance.yield_m,
         )
-        half = 0.5 * width + 0.1
-        room = np.array([half, half, -1.0 if line is None else line])
+        half = 0.5 * width
+        room = np.array([half + 0.3, half + 0.05, -1.0 if line is None else line])
         cast = (users, futures)
-        states, scores, hits = self._roll(path, profile, ego, cast, menu.table, room, scene)
-        best, total = _pick(scores, hits, menu, previous)
+        aside = _cost_aside(users)
+        states, scores, _ = self._roll(path, profile, ego, cast, menu.table, room, scene)
+        best, total = _pick(scores, menu, self._offset, aside)
         young = tracks["age_ticks"] < YOUNG_TICKS
         if menu.names[best] == EMERGENCY and young.any():
             # a track of a tick or two is a reason to brake, not to slam the brakes
             cast = (users[~young], futures[~young])
             old = self._roll(path, profile, ego, cast, menu.table, room, scene)
-            if menu.names[_pick(old[1], old[2], menu, previous)[0]] != EMERGENCY:
+            if menu.names[_pick(old[1], menu, self._offset, aside)[0]] != EMERGENCY:
                 best, total = menu.names.index("stop/comfort"), 0.0
+        self._offset = float(menu.offsets[best])
         return states[best], menu.names[best], _named(scores[best], total)
 
     def _line(
@@ -221,19 +235,19 @@ class Planner:
             g = scene.occupancy.grid
             grid = np.ascontiguousarray(scene.occupancy.drivable)
             corner[:] = g.x_min_m, g.y_min_m, g.cell_m
-        before, apart_s = self._older(ego.mono_ns)
+        older = self._made(ego.mono_ns)
         scoring.propose(
             states, scores, hits, start, path, profile, self._gains, *cast, table, self._body,
-            self._rear, room, grid, corner, before, apart_s,
+            self._rear, room, grid, corner, *older,
         )  # fmt: skip
         return states, scores, hits
 
-    def _older(self, mono_ns: int) -> tuple[np.ndarray, float]:
-        """Return the plan made about half a second ago, and how long ago that was."""
+    def _made(self, mono_ns: int) -> tuple[np.ndarray, float]:
+        """Return the plan made about half a second ago, and how long ago it was."""
         for made_ns, states in self._recent:
-            apart = (mono_ns - made_ns) * 1e-9
-            if apart <= PAIR_S + 1e-6:
-                return (states, apart) if apart > 0.0 else (_NO_PLAN, 0.0)
+            since = (mono_ns - made_ns) * 1e-9
+            if 0.0 < since <= PAIR_S + 1e-6:
+                return states, since
         return _NO_PLAN, 0.0
 
     def _stop(self, points: np.ndarray, ego: EgoState, name: str) -> Made:
@@ -273,27 +287,50 @@ def _anywhere() -> np.ndarray:
     return np.array([1e9, 1e9, -1.0])
 
 
+def _course(states: np.ndarray, path: np.ndarray | None) -> np.ndarray:
+    course = np.ascontiguousarray(states[:, 1:4])
+    if path is None:
+        return course
+    end = course[-1]
+    at = max(PATH_BEHIND + int(np.hypot(end[0], end[1])), PATH_BEHIND)
+    at, _, aside = locate(path, end[0], end[1], at)
+    beyond = path[at + 1 : at + 1 + _BEYOND]
+    yaw = beyond[:, YAW]
+    x, y = beyond[:, X] - aside * np.sin(yaw), beyond[:, Y] + aside * np.cos(yaw)
+    return np.concatenate([course, np.column_stack([x, y, yaw])])
+
+
+def _cost_aside(users: np.ndarray) -> float:
+    """Return what it costs to leave the lane's middle: much, unless it is to pass who stands."""
+    slow = np.hypot(users[:, TVX], users[:, TVY]) < _SLOW_MPS
+    near = (users[:, TX] > -4.0) & (users[:, TX] < 45.0) & (np.abs(users[:, TY]) < 8.0)
+    return _ASIDE if bool((slow & near).any()) else _ASIDE_FOR_NOBODY
+
+
 def _pick(
-    scores: np.ndarray, hits: np.ndarray, menu: Candidates, previous: Plan | None
+    scores: np.ndarray, menu: Candidates, offset: float | None, aside: float
 ) -> tuple[int, float]:
     """Return the winner and its total; makes the progress column relative (0..1).
 
+    `aside` is the cost of a metre beside the middle.
+    `offset` is where across the road the plan before led: to stay there is worth a little.
     The brakes at the end only win when every other proposal collides, the gentlest first.
     """
     driving = len(menu) - len(BRAKES) - 1
     allowed = scores[:, NC] * scores[:, TLC]
-    top = float((scores[:driving, EP] * (allowed[:driving] > 0)).max())
+    top = float((scores[:driving, EP] * (allowed[:driving] >= 1.0)).max())
     scores[:, EP] = 1.0 if top <= _NO_PROGRESS_M else np.minimum(1.0, scores[:, EP] / top)
     total = np.zeros(scores.shape[0])
     for column, weight in WEIGHTS.items():
         total += weight * scores[:, column]
     total *= allowed * scores[:, DAC] * scores[:, GOAL] / sum(WEIGHTS.values())
     wanted = total[:driving].copy()
-    if previous is not None:
-        side = previous.proposal.removeprefix("hold/").split("/")[0] + "/"
-        wanted += [_KEEP_SIDE * name.startswith(side) for name in menu.names[:driving]]
+    if offset is not None:
+        wanted += _KEEP_SIDE * (np.abs(menu.offsets[:driving] - offset) < 0.15)
+    wanted -= aside * np.minimum(np.abs(menu.offsets[:driving]), 1.0)
+    wanted -= [_NO_NEED * name.startswith(("stop/", "yield/")) for name in menu.names[:driving]]
     best = int(np.argmax(wanted))
-    while scores[best, NC] == 0.0 and best < len(menu) - 1:
+    while allowed[best] == 0.0 and best < len(menu) - 1:
         best = max(best + 1, driving)  # the gentlest brake that is enough
     return best, float(total[best])
 

@@ -28,6 +28,8 @@ _IDM_GAP_M: Final = 2.0
 _IDM_HEADWAY_S: Final = 1.5
 _LINE_GAP_M: Final = 1.0
 _JERK: Final = 4.0
+_RELEASE_JERK: Final = 2.5
+_ASIDE_1PS: Final = 0.9
 _CURVATURE_RATE: Final = 0.25
 _LATERAL_HARD: Final = 4.5
 _EMERGENCY_JERK: Final = 40.0
@@ -144,13 +146,13 @@ def rollout(
                 want = min(follow(v, free, line, 0.0), follow(v, free, gap, lead))
             else:
                 want = follow(v, free, gap, lead)
-        a += min(jerk * STEP_S, max(-jerk * STEP_S, want - a))
+        a += min((_JERK if a >= 0.0 else _RELEASE_JERK) * STEP_S, max(-jerk * STEP_S, want - a))
         if v <= 0.0 and a < 0.0:
             a = 0.0
         out[k, 0], out[k, 1], out[k, 2], out[k, 3] = k * STEP_S, x, y, yaw
         out[k, 4], out[k, 5], out[k, 6] = v, a, kappa
         aside = min(row[RATE], 0.4 * v) * STEP_S
-        moved = min(aside, max(-aside, offset - aim))
+        moved = min(aside, max(-aside, _ASIDE_1PS * STEP_S * (offset - aim)))
         aim += moved
         turn = (yaw - path[at, YAW] + math.pi) % (2.0 * math.pi) - math.pi
         turn -= moved / (max(v, 1.0) * STEP_S)

@@ -12,6 +12,8 @@ from vehicle.proposals import (
     STEP_S,
     STEPS,
     TLEN,
+    TVX,
+    TVY,
     TWID,
     along_path,
     boxes_touch,
@@ -28,13 +30,17 @@ COLUMNS: Final = len(SCORES)
 
 _NEVER: Final = 1e9
 _LOOKS: Final = (3, 6, 9)
+_SHIFTS: Final = (-4, 4, 8)
+_CROSSING: Final = 0.4
+_FAST_MPS: Final = 3.0
+_TTC_FIRST, _TTC_LAST, _TTC_LATE = 12, 36, 0.7
 _LANE_M: Final = 0.45
 _HARD_MPS2: Final = 4.05
-_LATERAL_MPS2: Final = 2.6
+_LATERAL_MPS2: Final = 3.0
 _EXTENDED: Final = (0.7, 0.1)
 """Acceleration and yaw rate two plans may differ by (NAVSIM v2)."""
 _SWEEP_1PM: Final = 0.03
-_BESIDE: Final = (0.3, 0.15)
+_BESIDE: Final = (0.3, 0.2, 0.1)
 _BEHIND: Final = (1.0, 0.5, 0.2)
 
 
@@ -115,10 +121,12 @@ def collisions(
     states: np.ndarray, users: np.ndarray, boxes: np.ndarray, margins: np.ndarray,
     near: np.ndarray, front: float, rear: float, width: float,
 ) -> tuple[float, float]:  # fmt: skip
-    """Return seconds to the first collision at fault, and whether TTC stays above 0.95 s.
+    """Return seconds to the first collision at fault, and how well TTC stays above 0.95 s, 0..1.
 
     Contacts that exist already, at standstill or by somebody faster from behind are no fault of
-    the plan's. Time to collision holds speed and heading for 0.3, 0.6, 0.9 s.
+    the plan's. Time to collision holds speed and heading for 0.3, 0.6, 0.9 s; the later it falls
+    short, the less it counts, since much is guessed by then. To come nearer than the margins is
+    to fall short.
 
     Args:
         margins: [N, 2] metres to keep beside and behind each; negative: the bodies touch already.
@@ -126,34 +134,52 @@ def collisions(
     Source: NAVSIM v1 sub-scores NC and TTC (Dauner et al., 2024), on predicted tracks.
     """
     middle, half_l, half_w = 0.5 * (front - rear), 0.5 * (front + rear), 0.5 * width
-    hit, ttc = _NEVER, 1.0
+    hit, late = _NEVER, _TTC_LAST
     for n in range(users.shape[0]):
         if not near[n] or margins[n, 0] < 0.0:
             continue
         b, gap = boxes[n], 0.5 * margins[n, 1]
-        half_long, half_wide = 0.5 * users[n, TLEN], 0.5 * users[n, TWID] + margins[n, 0]
+        half_long, body_wide = 0.5 * users[n, TLEN], 0.5 * users[n, TWID]
+        half_wide = body_wide + margins[n, 0]
+        fast = math.hypot(users[n, TVX], users[n, TVY]) > _FAST_MPS
         for k in range(STEPS):
             t, x, y, v = states[k, 0], states[k, 1], states[k, 2], states[k, 4]
-            if t >= hit and ttc == 0.0:
+            if t >= hit:
                 break
             if v < 0.05:
                 continue
             c, s = math.cos(states[k, 3]), math.sin(states[k, 3])
             if (b[k, 0] - x) * c + (b[k, 1] - y) * s < 0.0:
                 continue
-            if t < hit and _touches(b, half_long, half_wide, k, x, y, c, s, middle, half_l, half_w):
-                hit = t
-                ttc = 0.0
-                break
-            if ttc > 0.0 and k % 2 == 0 and k <= 31:
+            if _touches(b, half_long, half_wide, k, x, y, c, s, middle + gap, half_l + gap, half_w):
+                late = min(late, k)  # too near is no reason to slam the brakes; a contact is
+                if _touches(b, half_long, body_wide, k, x, y, c, s, middle, half_l, half_w):
+                    hit = t
+                    break
+            if k % 2 == 0 and k < late and abs(b[k, 3] * c - b[k, 2] * s) > _CROSSING:
+                # who crosses may come sooner or later than thought
+                for shift in _SHIFTS:
+                    if shift > _SHIFTS[1] and not fast:
+                        break
+                    if 0 <= k + shift < STEPS and _touches(
+                        b, half_long, half_wide, k + shift, x, y, c, s, middle, half_l, half_w
+                    ):
+                        late = k
+                        break
+            if k % 2 == 0 and k < late and k + _LOOKS[2] < STEPS:
                 for look in _LOOKS:
                     way = v * look * STEP_S
                     if _touches(
                         b, half_long, half_wide, k + look, x + c * way, y + s * way, c, s,
                         middle, half_l, half_w,
                     ):  # fmt: skip
-                        ttc = 0.0
+                        late = k
                         break
+    ttc = (
+        1.0
+        if late >= _TTC_LAST
+        else _TTC_LATE * max(0.0, late - _TTC_FIRST) / (_TTC_LAST - _TTC_FIRST)
+    )
     return hit, ttc
 
 
@@ -211,7 +237,7 @@ def manners(states: np.ndarray, path: np.ndarray) -> tuple[float, float]:
     comfort = 1.0 - max(0.0, worst - _LATERAL_MPS2) / 3.0
     if brake > _HARD_MPS2:
         comfort -= 0.5
-    comfort -= 0.1 * max(0.0, brake - 2.0)
+    comfort -= 0.1 * max(0.0, brake - 3.0)
     return max(0.0, comfort), max(0.0, 1.0 - beside / STEPS - 0.2 * away / STEPS)
 
 
@@ -249,7 +275,7 @@ def propose(
     states: np.ndarray, scores: np.ndarray, hits: np.ndarray, start: np.ndarray, path: np.ndarray,
     profile: np.ndarray, gains: np.ndarray, users: np.ndarray, futures: np.ndarray,
     table: np.ndarray, body: np.ndarray, rear: float, room: np.ndarray, grid: np.ndarray,
-    corner: np.ndarray, before: np.ndarray, apart_s: float,
+    corner: np.ndarray, older: np.ndarray, apart_s: float,
 ) -> None:  # fmt: skip
     """Fill states [P, STEPS, 7], scores [P, COLUMNS] and seconds to collision [P] of P proposals.
 
@@ -260,7 +286,7 @@ def propose(
         rear: rear axle to rear bumper.
         room: metres of road left and right of the path; and 1 where a line has to be kept.
         grid: uint8 drivable probability, empty when unknown; corner: x_min, y_min, cell.
-        before, apart_s: an older plan, for agreement.
+        older, apart_s: a plan made before, and how long ago, for agreement.
     """
     along = along_path(path, users, futures)
     boxes = boxes_of(futures)
@@ -286,6 +312,6 @@ def propose(
             scores[p, DAC] *= 0.2
         scores[p, EP] = max(0.0, gained)
         scores[p, CF], scores[p, LK] = manners(states[p], path)
-        scores[p, EC] = agreement(states[p], before, apart_s)
+        scores[p, EC] = agreement(states[p], older, apart_s)
         scores[p, TLC] = 1.0 if gained + body[0] < room[2] or room[2] < 0.0 else 0.0
         scores[p, GOAL] = 1.0
