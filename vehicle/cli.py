@@ -302,21 +302,26 @@ def status(
     car: Annotated[str, typer.Argument(help="Name of the car.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show which network a car drives with, and what its installer did last."""
+    """Show which network a car drives with, what its installer did last, how its parts are.
+
+    The parts' health is that of the drive that runs now, or of the last one.
+    """
     import json
 
     from vehicle import bundles
     from vehicle.clock import SystemClock
     from vehicle.contracts import wire
     from vehicle.contracts.home import Home
+    from vehicle.drive_verb import health_line, last_health
     from vehicle.slots import InstallLog, Slots
 
     folder = Home.here().car(car)
+    parts = last_health(folder)
     active = Slots(folder / "slots", bundles.base_folder()).active()
     last = list(InstallLog(folder / "install.jsonl", SystemClock()).lines())[-5:]
     if as_json:
         shown = {**wire.to_plain(active), "folder": str(active.folder), "log": last}
-        print(json.dumps(shown))
+        print(json.dumps({**shown, "parts": parts}))
         return
     release = active.release
     tag = f"{release.bundle} (release {release.release_counter})" if release else "the base bundle"
@@ -326,6 +331,8 @@ def status(
     for line in last:
         facts = ", ".join(f"{k} {v}" for k, v in line.items() if k not in ("utc_ns", "event"))
         print(f"  {line['event']}: {facts}")
+    if parts:
+        print(f"parts: {health_line(parts)}")
 
 
 app.command()(wrap)

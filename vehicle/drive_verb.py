@@ -116,8 +116,8 @@ def run(
     Raises:
         DriveFailedError: the process ended without a report; its words are above.
     """
-    report, health = Path(request.report), Path(request.folder) / HEALTH
-    for old in (report, health):
+    report, folder = Path(request.report), Path(request.folder)
+    for old in (report, folder / HEALTH):
         old.unlink(missing_ok=True)
     clock, asked = SystemClock(), False
     child = spawn(module, wire.to_bytes(request), apart=True)
@@ -127,7 +127,7 @@ def run(
             clock.sleep_until(clock.mono_ns() + 50_000_000)
             if clock.mono_ns() - shown_ns >= SHOW_NS:
                 shown_ns = clock.mono_ns()
-                show(_read(health))
+                show(last_health(folder))
         except KeyboardInterrupt:
             if asked:
                 raise
@@ -140,9 +140,10 @@ def run(
     return dict(json.loads(report.read_bytes()))
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def last_health(folder: Path) -> dict[str, Any]:
+    """Return the parts' health as the supervisor last wrote it for a car, {} when it never did."""
     try:
-        return dict(json.loads(path.read_bytes()).get("parts", {}))
+        return dict(json.loads((folder / HEALTH).read_bytes()).get("parts", {}))
     except (OSError, ValueError):
         return {}
 

@@ -71,6 +71,11 @@ def test_whole_car_drives_a_route_and_says_how_every_part_did(road):
     assert report["parts"]["recorder"]["counters"]["clips"] >= 1
     assert "recorder" in err
     assert len(clips(road / "cars" / "car-1")) == report["parts"]["recorder"]["counters"]["clips"]
+    words = [sys.executable, "-m", "roadloop", "vehicle", "status", "car-1"]
+    shown = subprocess.run(
+        words, env={**os.environ, "ROADLOOP_HOME": str(road)}, capture_output=True, text=True
+    )
+    assert "parts: loop " in shown.stdout
 
 
 @pytest.mark.slow
