@@ -26,7 +26,10 @@ def train(
     ],
     out: Annotated[Path, typer.Option(help="Run folder; started again, the run goes on in it.")],
     recipe: Annotated[
-        str, typer.Option(help="base: from nothing. finetune: from --init. tiny: a few steps.")
+        str,
+        typer.Option(
+            help="base, polish: grown from --init. finetune: from --init. tiny: few steps."
+        ),
     ] = "base",
     init: Annotated[
         Path | None, typer.Option(help="Bundle folder to start from, e.g. vehicle/base.")

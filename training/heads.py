@@ -23,6 +23,10 @@ LIGHT_REACH_M: Final = 60.0
 MEMORY_AGE_S: Final = 0.1
 """How old the memory is in training: own motion is read off it by this."""
 
+TRACKED: Final = 8
+"""Channels of the memory in which own motion is looked for."""
+
+_TURN_ARM_M: Final = 20.0
 _LANE_PRIOR: Final = -5.0
 _LANE_LOGIT_MAX: Final = 16.0
 """Keeps squares of masses inside float32, and their sum above zero."""
@@ -95,20 +99,43 @@ class LightHead(nn.Module):
 
 
 class EgoMotionHead(nn.Module):
-    """What moved between memory and picture -> [B, 2]: speed (in 10 m/s) and yaw rate (rad/s).
+    """How far the ground moved between memory and now -> [B, 2]: speed (10 m/s), yaw rate (rad/s).
 
-    Reads how far the memory was moved off its covered cells, and off the ground features whether
-    what stands still lies where memory puts it. Without memory the answer means nothing.
+    The memory's covered cells say how far the car believes it went. Where what stands still does
+    not lie where memory puts it, the gradient of the map says how wrong that was: the least-squares
+    shift along x and y and turn about the rear axle. Without memory the answer means nothing.
+    Source: Lucas & Kanade, "An iterative image registration technique" (1981), on feature maps.
     """
 
-    def __init__(self, inputs: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.first = nn.Linear(inputs + BEV_BOX.nx + BEV_BOX.ny, inputs)
-        self.second = nn.Linear(inputs, 2)
+        self.told = nn.Linear(BEV_BOX.nx + BEV_BOX.ny, 2)
+        self.wrong = nn.Linear(3, 2, bias=False)
+        x_m = BEV_BOX.x_min_m + (torch.arange(BEV_BOX.nx) + 0.5) * BEV_BOX.cell_m
+        y_m = BEV_BOX.y_min_m + (torch.arange(BEV_BOX.ny) + 0.5) * BEV_BOX.cell_m
+        place = torch.stack(torch.meshgrid(x_m, y_m, indexing="ij"))[:, 1:-1, 1:-1] / _TURN_ARM_M
+        self.register_buffer("place", place, persistent=False)
 
-    def forward(self, motion_BCXY: Tensor, covered_B1XY: Tensor) -> Tensor:
-        """Return speed and yaw rate."""
-        seen = [covered_B1XY[:, 0].mean(dim=1), covered_B1XY[:, 0].mean(dim=2)]
-        seen = [10.0 * (1.0 - part) for part in seen]
-        pooled = torch.cat([motion_BCXY.mean(dim=(2, 3)), *seen], dim=1)
-        return self.second(self.first(pooled).relu())
+    def forward(self, kept_BMXY: Tensor, memory_BMXY: Tensor) -> Tensor:
+        """Return speed and yaw rate from what is kept now and what was kept, moved here."""
+        cover = memory_BMXY[:, 0]
+        seen = torch.cat([1.0 - cover.mean(dim=1), 1.0 - cover.mean(dim=2)], dim=1)
+        was = memory_BMXY[:, 1 : 1 + TRACKED]
+        change = (kept_BMXY[:, 1 : 1 + TRACKED] - was)[:, :, 1:-1, 1:-1]
+        covered = _inner(cover, 0, 0) + _inner(cover, 1, 0) + _inner(cover, -1, 0)
+        covered = (covered + _inner(cover, 0, 1) + _inner(cover, 0, -1) - 5.0) * 50.0 + 1.0
+        change = change * covered.relu().unsqueeze(1)
+        ahead = _inner(was, 1, 0) - _inner(was, -1, 0)
+        aside = _inner(was, 0, 1) - _inner(was, 0, -1)
+        turned = self.place[0] * aside - self.place[1] * ahead
+        shifts = [
+            2.0 * (way * change).sum(dim=(1, 2, 3)) / ((way * way).sum(dim=(1, 2, 3)) + 1e-3)
+            for way in (ahead, aside, turned)
+        ]
+        return self.told(10.0 * seen) + self.wrong(torch.stack(shifts, dim=1))
+
+
+def _inner(map_XY: Tensor, dx: int, dy: int) -> Tensor:
+    """Return a map without its border, moved by whole cells."""
+    x, y = map_XY.shape[-2:]
+    return map_XY[..., 1 + dx : x - 1 + dx, 1 + dy : y - 1 + dy]

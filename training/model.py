@@ -138,7 +138,7 @@ class NetR(nn.Module):
         self.motion = nn.Conv2d(c.head, 4, 1)
         self.lanes = LaneHead(c.bev, c.head)
         self.light = LightHead(c.features, c.head, rig.cameras[:FRONT_CAMERAS])
-        self.ego_motion = EgoMotionHead(c.head)
+        self.ego_motion = EgoMotionHead()
         self.keep = nn.Conv2d(c.bev, c.memory - 1, 1)
         nn.init.constant_(self.heat[1].bias, math.log(HEAT_PRIOR / (1 - HEAT_PRIOR)))
 
@@ -188,6 +188,7 @@ class NetR(nn.Module):
         """Return every head's answer from camera rows and memory."""
         bev = self.encoder(self.lift(feature_BRC, depth_BRD), memory_BMXY)
         dense_trunk, motion_trunk = self.dense_trunk(bev), self.motion_trunk(bev)
+        kept = self._keep(bev)
         velocity, flow = self.motion(motion_trunk).split(2, dim=1)
         return {
             "heat": self.heat(bev),
@@ -198,8 +199,8 @@ class NetR(nn.Module):
             "flow": flow,
             "lanes": self.lanes(bev),
             "light": self.light(feature_BRC),
-            "ego_motion": self.ego_motion(motion_trunk, memory_BMXY[:, :1]),
-            "memory_out": self._keep(bev),
+            "ego_motion": self.ego_motion(kept, memory_BMXY),
+            "memory_out": kept,
         }
 
     def _keep(self, bev: Tensor) -> Tensor:

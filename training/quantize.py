@@ -27,6 +27,7 @@ from onnxruntime.quantization import (
 from training.model import PIXEL_SPREAD, PIXEL_ZERO
 
 PICTURES: Final = ("front", "side")
+MEMORY: Final = "memory"
 QUANTISED_OPS: Final = ("Conv", "Relu", "Resize", "Add")
 
 
@@ -87,15 +88,36 @@ def quantise(float_model: Path, frames: Iterable[Mapping[str, np.ndarray]]) -> o
         model = onnx.load(out)
     for name in PICTURES:
         _take_pixels(model.graph, name)
+    _remember_exactly(model.graph)
     onnx.checker.check_model(model)
     return model
 
 
 def _float_adds(model: onnx.ModelProto) -> list[str]:
     """Return the additions that join no two encoder maps: lift and uncertainty stay float."""
-    resized = {n.output[0] for n in model.graph.node if n.op_type == "Resize"}
+    maps = {n.output[0] for n in model.graph.node if n.op_type in ("Conv", "Relu", "Resize")}
     adds = [n for n in model.graph.node if n.op_type == "Add"]
-    return [n.name for n in adds if not resized & set(n.input)]
+    return [n.name for n in adds if not maps >= set(n.input)]
+
+
+def _remember_exactly(graph: onnx.GraphProto) -> None:
+    """Let everything but convolutions read the memory itself, not its uint8 copy.
+
+    Own motion is read off the edge of what the memory covers: a hundredth matters there.
+    """
+    quantised = {
+        n.output[0] for n in graph.node if n.op_type == "QuantizeLinear" and n.input[0] == MEMORY
+    }
+    copies = {
+        n.output[0]
+        for n in graph.node
+        if n.op_type == "DequantizeLinear" and n.input[0] in quantised
+    }
+    for node in graph.node:
+        if node.op_type != "Conv":
+            for i, name in enumerate(node.input):
+                if name in copies:
+                    node.input[i] = MEMORY
 
 
 def _take_pixels(graph: onnx.GraphProto, name: str) -> None:

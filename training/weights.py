@@ -88,9 +88,10 @@ def grown(
     parent_kinds: tuple[str, ...],
     weights: dict[str, np.ndarray],
 ) -> NetR:
-    """Return a network that begins with all the weights of a parent that has fewer parts.
+    """Return a network that begins with the weights of a parent that has other parts.
 
-    Heat channels are matched by kind; a new kind begins as half of its nearest of kin.
+    What only the network has begins anew, what only the parent has is left behind. Heat channels
+    are matched by kind; a new kind begins as half of its nearest of kin.
 
     Raises:
         ParentBundleError: a weight of the parent has another shape than the network's.
@@ -100,12 +101,12 @@ def grown(
     for name, value in weights.items():
         if name in _PER_KIND:
             _lend(state[name], value, kinds, parent_kinds, relate=name == "heat.1.weight")
-        elif name not in state or tuple(state[name].shape) != value.shape:
-            found = tuple(state[name].shape) if name in state else "nothing"
+        elif name in state and tuple(state[name].shape) != value.shape:
             raise ParentBundleError(
-                f"weight {name!r} of the parent is {value.shape}, the network has {found}"
+                f"weight {name!r} of the parent is {value.shape}, "
+                f"the network has {tuple(state[name].shape)}"
             )
-        else:
+        elif name in state:
             state[name].copy_(torch.from_numpy(value))
     net.load_state_dict(state)
     return net
