@@ -142,6 +142,7 @@ def drive_on_road(
     bundle: Path,
     options: RoadOptions,
     clock: Clock | None = None,
+    told: Callable[[str], None] = lambda words: None,
 ) -> RoadReport:
     """Drive a source at its frame rate with recorder, shadow and uplink beside the loop.
 
@@ -151,6 +152,8 @@ def drive_on_road(
         setup: the processes; its rig and rate are the source's.
         bundle: the network that drives.
         options: see RoadOptions.
+        told: before the first tick, in words: what could be had of the real-time class, and what
+            runs the network.
     Raises:
         NothingToDriveError, CarStartError, and all errors of Drive.
     """
@@ -182,6 +185,7 @@ def drive_on_road(
         )
         granted = prepare(fifo=options.real_time)
         punctuality, tally, began_ns = in_words(granted), _Tally(), clock.mono_ns()
+        told(f"{punctuality}; {words}")
         try:
             with _stoppable():
                 _loop(drive, car, source, options, rate_hz, clock, tally, punctuality)

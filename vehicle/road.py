@@ -43,9 +43,13 @@ def drive_as_asked(request: DriveRequest, source: Source) -> RoadReport:
         adapt=request.adapt,
         parent=request.parent,
     )
-    report = drive_on_road(source, setup, Path(request.bundle), options)
+    report = drive_on_road(source, setup, Path(request.bundle), options, told=_say)
     wire.atomic_write(Path(request.report), wire.to_bytes(report))
     return report
+
+
+def _say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
 
 
 def main() -> None:

@@ -70,6 +70,7 @@ def test_whole_car_drives_a_route_and_says_how_every_part_did(road):
     assert set(report["parts"]) == {"recorder", "shadow", "supervisor", "drive", "ring"}
     assert report["parts"]["recorder"]["counters"]["clips"] >= 1
     assert "recorder" in err
+    assert "best effort: no SCHED_FIFO (not asked for)" in err  # said at the start, too
     assert len(clips(road / "cars" / "car-1")) == report["parts"]["recorder"]["counters"]["clips"]
     words = [sys.executable, "-m", "roadloop", "vehicle", "status", "car-1"]
     shown = subprocess.run(
