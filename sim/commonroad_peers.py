@@ -363,8 +363,8 @@ def drive(make: Any, path: Path, out: Path) -> dict[str, Any]:
 
 def verdict(path: Path, solution: Path) -> str:
     """Return "valid", or which rule of `valid_solution` a solution breaks."""
-    scenario, problems = CommonRoadFileReader(str(path)).open()
     try:
+        scenario, problems = CommonRoadFileReader(str(path)).open()
         made = crs.CommonRoadSolutionReader.open(str(solution))
         return "valid" if judge.valid_solution(scenario, problems, made)[0] else "not feasible"
     except judge.GoalNotReachedException:

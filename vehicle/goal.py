@@ -20,7 +20,7 @@ FAR_S: Final = 10.0
 """Arrivals later than this are left to ordinary driving until they are nearer."""
 
 STEPS_FAR: Final = round(FAR_S / STEP_S) + 1
-MARGINS: Final = np.array([[0.5, 0.3, 0.3], [0.25, 0.15, 0.15], [0.05, 0.03, 0.02]])
+MARGINS: Final = np.array([[0.5, 0.3, 0.3], [0.25, 0.15, 0.15], [0.05, 0.03, 0.06]])
 """Metres to keep from others along and across and from the road's edge: wished, tight, least."""
 
 _MAX_WAYS: Final = 6_000
