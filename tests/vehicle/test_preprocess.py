@@ -141,6 +141,18 @@ def test_adapted_cameras_are_fed_or_listed_as_missing() -> None:
     assert inputs["front"][1].std() > 5.0
 
 
+@pytest.mark.parametrize("adapt", [False, True])
+@pytest.mark.parametrize("odd", [0, 1])
+def test_half_of_the_cameras_are_those_of_a_whole_look(odd: int, adapt: bool) -> None:
+    rig = stereo_rig() if adapt else RIG_R
+    images = noise(rig)
+    preprocessor = Preprocessor(rig, RIG_R, adapt=adapt)
+    whole = {n: a.copy() for n, a in preprocessor(frame(images)).items()}
+    half = preprocessor(frame(images), odd)
+    assert (half["front"] == whole["front"][odd::2]).all()
+    assert (half["side"] == whole["side"][odd::2]).all()
+
+
 DISTORTED = {"distortion": (-0.3, 0.1, 0.001, -0.001, 0.0)}
 
 
