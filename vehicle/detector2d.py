@@ -115,9 +115,10 @@ class Reader:
 
     def _yolox(self, raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Source: Ge et al., YOLOX (2021): centre in cells from the cell, log size in cells."""
-        rows = raw[0]
         assert self._grid is not None
-        cells, stride = self._grid[:, :2], self._grid[:, 2:]
+        likely = raw[0, :, 4] >= self._spec.min_score_prob  # scores are at most this
+        rows, grid = raw[0][likely], self._grid[likely]
+        cells, stride = grid[:, :2], grid[:, 2:]
         middle = (rows[:, :2] + cells) * stride
         half = 0.5 * np.exp(np.minimum(rows[:, 2:4], 10.0)) * stride
         return np.hstack([middle - half, middle + half]), rows[:, 5:] * rows[:, 4:5]

@@ -14,13 +14,19 @@ from vehicle.clock import SystemClock
 from vehicle.config import RIG_R
 from vehicle.contracts.campaign import DEFAULT_CAMPAIGN
 from vehicle.contracts.ego import EgoState, Guidance
-from vehicle.contracts.frame import FrameSet, MissingCalibrationError, Observation, Rig
+from vehicle.contracts.frame import (
+    CameraModel,
+    FrameSet,
+    MissingCalibrationError,
+    Observation,
+    Rig,
+)
 from vehicle.contracts.scene import KINDS
 from vehicle.contracts.wire import ContractError
 from vehicle.detector2d import STRIDES, DetectorShapeError, PictureBoxes
 from vehicle.drive import Drive
 from vehicle.flatground import FlatGround, open_perception, to_ground
-from vehicle.geometry import box_corners, look_camera, project
+from vehicle.geometry import CAMERA_AXES, box_corners, look_camera, project, transform
 from vehicle.preprocess import CameraFrameError, RigMismatchError
 from vehicle.wrap import ClassListError, UnknownDetectorError, read_classes, wrap
 
@@ -267,3 +273,52 @@ def test_public_detectors_see_the_parked_cars_of_a_real_street(
     assert nearest["kind"] == CAR  # parked on the right, its back 7 m ahead of the camera
     assert 8.0 < nearest["x_m"] < 14.0
     assert -6.0 < nearest["y_m"] < -2.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["car", "pedestrian", "cyclist"])
+def test_labelled_boxes_of_real_streets_are_placed_within_what_is_told(
+    data_folder: Path, kind: str
+) -> None:
+    from vehicle.importers import kitti_mot
+
+    if not (data_folder / "kitti-mot").is_dir():
+        pytest.skip(f"no KITTI tracking data at {data_folder / 'kitti-mot'}")
+    camera = kitti_camera()
+    wrong, told, away = [], [], []
+    for name in kitti_mot.names(data_folder / "kitti-mot"):
+        labels = kitti_mot.read(data_folder / "kitti-mot", name).labels
+        clear = (labels.name == kitti_mot.CLASSES[kind]) & (labels.occlusion == 0)
+        for row in np.flatnonzero(clear & (labels.truncation == 0)):
+            found = PictureBoxes(
+                box_px=labels.image_px[row : row + 1],
+                kind=np.array([KINDS.index(kind)], np.int8),
+                score=np.ones(1),
+                px_per_input=(3.0, 3.0),
+            )
+            tracks, noise_m = to_ground(camera, found, 1.5)
+            if tracks.size:
+                away.append(math.hypot(*labels.boxes[row, :2]))
+                wrong.append(abs(math.hypot(tracks["x_m"][0], tracks["y_m"][0]) - away[-1]))
+                told.append(noise_m[0])
+    off, sigma, range_m = np.array(wrong), np.array(told), np.array(away)
+    for near, far, limit_m in ((0, 10, 1.0), (10, 20, 1.2), (20, 30, 1.8), (30, 50, 4.5)):
+        there = (range_m >= near) & (range_m < far)
+        half, most = np.percentile(off[there], (50, 90))
+        print(f"{kind} {near}-{far} m: p50 {half:.2f} m, p90 {most:.2f} m, n {there.sum()}")
+        assert half < limit_m
+    assert (off < 2.0 * sigma).mean() > 0.8
+
+
+def kitti_camera() -> CameraModel:
+    """Return KITTI's left colour camera, level, 1.65 m above ground."""
+    return CameraModel(
+        name="left",
+        width_px=1242,
+        height_px=375,
+        fx_px=721.5377,
+        fy_px=721.5377,
+        cx_px=609.5593,
+        cy_px=172.854,
+        ego_from_camera=tuple(transform(CAMERA_AXES, np.array([0.0, 0.0, 1.65])).reshape(-1)),
+    )
