@@ -1,8 +1,7 @@
 """Exact questions to the safety envelope: every boundary of it, asked on both sides.
 
 Each check takes a namespace with the names of `vehicle.safety`, so that the same questions go to
-the real, compiled module and to mutants of its source. Numbers are sums of powers of two wherever
-equality matters; the body is 3 m ahead of the rear axle, 1 m behind, 2 m wide.
+the real, compiled module and to mutants of its source.
 """
 
 import math
@@ -11,70 +10,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-
-from vehicle.config import VehicleConfig
-from vehicle.contracts.ego import ControlCommand, EgoState
-from vehicle.contracts.scene import TRACK, Scene
-from vehicle.proposals import boxes_touch
-
-FRONT, REAR, WIDTH = 3.0, 1.0, 2.0
-BODY = (FRONT, REAR, WIDTH)
-BODY_ARRAY = np.array(BODY)
-
-# reaction, accel, brake, front brake, lateral accel, lateral brake, margin, brake for a side gap
-RSS = np.array([0.5, 2.0, 4.0, 8.0, 0.25, 0.5, 0.125, 2.0])
-SIDE_GAP = 0.21875
-"""rss_lateral of two that keep their distance, by RSS: 0.125 + 2 x (0.03125 + 0.015625)."""
-
-CONFIG = VehicleConfig(
-    length_m=4.0, width_m=2.0, rear_overhang_m=1.0, max_accel_mps2=2.0, max_brake_mps2=8.0,
-    comfort_brake_mps2=2.0, max_lateral_mps2=4.0, max_curvature_1pm=0.25, reaction_s=0.5,
-    rss_brake_mps2=4.0, rss_front_brake_mps2=8.0, rss_lateral_accel_mps2=0.25,
-    rss_lateral_brake_mps2=0.5, rss_lateral_margin_m=0.125, aeb_needed_mps2=4.0,
-)  # fmt: skip
-
-
-def user(
-    x: float, y: float = 0.0, *, vx: float = 0.0, vy: float = 0.0, yaw: float = 0.0,
-    length: float = 4.0, width: float = 2.0,
-) -> np.ndarray:  # fmt: skip
-    """Return one road user as the kernels take it: [1, 7]."""
-    return np.array([[x, y, yaw, length, width, vx, vy]])
-
-
-def scene_of(users: np.ndarray, age: int = 10) -> Scene:
-    """Return a scene of road users that have been tracked for `age` ticks."""
-    tracks = np.zeros(len(users), TRACK)
-    names = ("x_m", "y_m", "yaw_rad", "length_m", "width_m", "vx_mps", "vy_mps")
-    for i, name in enumerate(names):
-        tracks[name] = users[:, i]
-    tracks["age_ticks"] = age
-    return Scene(
-        frame_id=0, mono_ns=0, tracks=tracks, embedding=np.zeros(0, np.float32),
-        uncertainty_ratio=0.0, fresh=True,
-    )  # fmt: skip
-
-
-def ego(speed: float, curvature: float = 0.0) -> EgoState:
-    return EgoState(mono_ns=0, x_m=0, y_m=0, yaw_rad=0, speed_mps=speed, curvature_1pm=curvature)
-
-
-def ask(accel: float, curvature: float = 0.0) -> ControlCommand:
-    return ControlCommand(frame_id=0, mono_ns=0, accel_mps2=accel, curvature_1pm=curvature)
-
-
-def limit(
-    m: Any, command: ControlCommand, users: np.ndarray | None, speed: float, bend: float = 0.0
-) -> ControlCommand:
-    scene = None if users is None else scene_of(users)
-    return m.Envelope(CONFIG).limit(command, scene, ego(speed, bend))
-
-
-def rss(m: Any, users: np.ndarray, speed: float, bend: float = 0.0) -> tuple[int, float]:
-    """Return rule and brake."""
-    rule, brake = m._check_rss(users, speed, bend, BODY_ARRAY, RSS)
-    return int(rule), float(brake)
-
+from safety_laws import (
+    contacts_are_where_an_exact_arc_puts_them,
+    the_rules_are_those_of_a_lane_drawn_another_way,
+)
+from safety_parts import BODY, FRONT, SIDE_GAP, ask, limit, rss, scene_of, user
 
 # --- distances
 
@@ -129,48 +69,6 @@ def who_touches_already_is_left_alone(m: Any) -> None:
 def who_nearly_touches_is_touched_at_the_next_look(m: Any) -> None:
     for near in (user(5.125), user(1.0, 2.125, vy=-8.0), user(1.0, -2.125, vy=8.0)):
         assert math.isclose(m.first_contact(near, 8.0, 0.0, *BODY)[0], 0.05)
-
-
-def contacts_are_where_an_exact_arc_puts_them(m: Any) -> None:
-    """400 road users against a circle drawn by angle, not by steps."""
-    rng, counted = np.random.default_rng(5), 0
-    for n in range(400):
-        speed, bend = float(rng.uniform(0.5, 12.0)), float(rng.uniform(0.02, 0.25)) * (-1) ** n
-        x, y, yaw = rng.uniform(-10, 20), rng.uniform(-12, 12), rng.uniform(-3, 3)
-        vx, vy = rng.uniform(-6, 6, 2)
-        other = user(x, y, vx=vx, vy=vy, yaw=yaw, length=rng.uniform(0.3, 6), width=0.5)
-        expected = _exact_contact(other[0], speed, bend)
-        if expected is None:
-            continue
-        t, along = m.first_contact(other, speed, bend, *BODY)
-        assert math.isclose(t, expected[0]), n
-        assert math.isclose(along, expected[1], abs_tol=1e-9), n
-        counted += t < 3.1
-    assert counted > 20, counted
-
-
-def _exact_contact(u: np.ndarray, speed: float, bend: float) -> tuple[float, float] | None:
-    """Return time and speed along; None where a centimetre decides."""
-    x, y, yaw, length, width, vx, vy = u
-    for k in range(61):
-        t = 0.05 * k
-        turned = bend * speed * t
-        c, s = math.cos(turned), math.sin(turned)
-        ax, ay = s / bend, (1.0 - c) / bend
-        at = (ax + c, ay + s, c, s)
-        them = (x + vx * t, y + vy * t, math.cos(yaw), math.sin(yaw))
-        grown, shrunk = (
-            boxes_touch(*at, 2.0 + d, 1.0 + d, *them, length / 2 + d, width / 2 + d)
-            for d in (0.005, -0.005)
-        )
-        if grown != shrunk:
-            return None
-        if grown:
-            ahead = (them[0] - ax) * c + (them[1] - ay) * s + 1.0
-            if abs(ahead) < 0.01:
-                return None
-            return (t, vx * c + vy * s) if k and ahead > 0.0 else (1e9, 0.0)
-    return 1e9, 0.0
 
 
 def who_runs_into_the_back_is_left_alone(m: Any) -> None:
@@ -374,52 +272,6 @@ def in_a_bend_the_lane_bends_too(m: Any) -> None:
             assert rss(m, out, 8.0, side / r)[0] == 0
 
 
-def the_rules_are_those_of_a_lane_drawn_another_way(m: Any) -> None:
-    """600 road users, by complex numbers round the centre of the bend."""
-    rng, seen = np.random.default_rng(6), {0: 0, 1: 0, 2: 0, 3: 0}
-    for n in range(600):
-        speed, bend = float(rng.uniform(2.0, 16.0)), float(rng.uniform(0.002, 0.05)) * (-1) ** n
-        x, y, yaw = rng.uniform(0, 40), rng.uniform(-6, 6), rng.uniform(-3, 3)
-        vx, vy = rng.uniform(-8, 12), rng.uniform(-2, 2)
-        other = user(x, y, vx=vx, vy=vy, yaw=yaw, length=rng.uniform(0.3, 6), width=1.5)
-        rule, brake = rss(m, other, speed, bend)
-        told, asked = _lane_rule(other[0], speed, bend)
-        assert rule == told, n
-        assert math.isclose(brake, asked, rel_tol=1e-6, abs_tol=1e-9), n
-        seen[rule] += 1
-    assert min(seen.values()) > 15, seen
-
-
-def _lane_rule(u: np.ndarray, speed: float, bend: float) -> tuple[int, float]:
-    x, y, yaw, length, width, vx, vy = u
-    centre, radius = complex(0.0, 1.0 / bend), 1.0 / abs(bend)
-    spoke = complex(x, y) - centre
-    tangent = spoke * (1j if bend > 0 else -1j) / abs(spoke)
-    angle = abs(np.angle(tangent)) * (1.0 if tangent.imag * bend >= 0 else -1.0)
-    v, facing = complex(vx, vy) / tangent, complex(math.cos(yaw), math.sin(yaw)) / tangent
-    left = (radius - abs(spoke)) * (1.0 if bend > 0 else -1.0)
-    half_along = (length * abs(facing.real) + width * abs(facing.imag)) / 2
-    half_across = (length * abs(facing.imag) + width * abs(facing.real)) / 2
-    gap, beside = radius * angle - half_along - 3.0, abs(left) - half_across - 1.0
-    if gap + 2 * half_along < 0 or angle > 1.0:
-        return 0, 0.0
-    towards = min(1.5, -v.imag if left > 0 else v.imag)
-    theirs = towards + 0.125
-    side = 0.125 + 0.046875 + 0.25 * (towards + theirs) + max(0.0, theirs) ** 2
-    if beside > max(0.0, side):
-        return 0, 0.0
-    need = speed / 2 + 0.25 + (speed + 1) ** 2 / 8
-    oncoming = v.real < -0.5
-    if oncoming:
-        need += -v.real / 2 + 0.25 + (1 - v.real) ** 2 / 8
-    else:
-        need = max(0.0, need - max(0.0, v.real) ** 2 / 16)
-    deep = min(1.0, (need - max(0.0, gap)) / (0.2 * need + 0.2))
-    if deep <= 0.0:
-        return 0, 0.0
-    return (3, 2.0 * deep) if beside > 0 else (2 if oncoming else 1, 4.0 * deep)
-
-
 def half_way_round_a_bend_the_gap_is_along_the_arc(m: Any) -> None:
     r, turned = 32.0, 0.75
     there = user(r * math.sin(turned), r * (1 - math.cos(turned)), yaw=turned)
@@ -519,44 +371,6 @@ def young_tracks_are_nobody_yet(m: Any) -> None:
         assert len(m.road_users(scene_of(user(5.0), age))) == count
     assert len(m.road_users(scene_of(user(5.0), 1), 1)) == 1
     assert m.road_users(None).shape == (0, 7)
-
-
-def broken_tracks_leave_numbers(m: Any) -> None:
-    nan, inf = math.nan, math.inf
-    rows = [
-        (nan, 0, 0, 4, 2, 1, 0), (5, nan, 0, 4, 2, 1, 0), (inf, 0, 0, 4, 2, 1, 0),
-        (5, -inf, 0, 4, 2, 1, 0), (5, 1, nan, nan, -inf, inf, nan), (6, 1, 0.5, 0, -3, 1, 2),
-        (7, 1, 0, 1e9, inf, 0, 0),
-    ]  # fmt: skip
-    kept = m.road_users(scene_of(np.array(rows)))
-    small, large = np.float64(0.2), 25.0
-    assert kept.tolist() == [
-        [5, 1, 0, small, small, 0, 0], [6, 1, 0.5, small, small, 1, 2],
-        [7, 1, 0, large, small, 0, 0],
-    ]  # fmt: skip
-    whole = m.road_users(scene_of(np.array([(5, 1, 0, 0.0, 0.25, 1, 2)])))
-    assert whole.tolist() == [[5, 1, 0, small, 0.25, 1, 2]]
-
-
-def along_a_course_the_lane_is_the_plans(m: Any) -> None:
-    """A quarter circle to the left ahead of a car that still goes straight."""
-    a = np.arange(0.0, 1.5, 0.05)
-    course = np.column_stack([16.0 * np.sin(a), 16.0 * (1.0 - np.cos(a)), a])
-    envelope, command = m.Envelope(CONFIG), ask(1.0)
-    straight_on, round_it = user(15.0, -1.5), user(12.0, 6.0, yaw=0.8)
-    assert envelope.limit(command, scene_of(straight_on), ego(8.0)).limited_by
-    assert envelope.limit(command, scene_of(straight_on), ego(8.0), course) is command
-    assert envelope.limit(command, scene_of(round_it), ego(8.0)) is command
-    out = envelope.limit(command, scene_of(round_it), ego(8.0), course)
-    assert out.limited_by == ("rss_longitudinal",)
-    straight = np.column_stack([np.arange(0.0, 40.0), np.zeros(40), np.zeros(40)])
-    # pulled straight, the present bend counts no second time
-    turns = envelope.limit(command, scene_of(user(12.0)), ego(8.0, 0.0625), straight)
-    assert turns.limited_by[0] == "rss_longitudinal"
-    beside = envelope.limit(command, scene_of(user(20.0, 2.125)), ego(40.0), straight)
-    assert beside.limited_by[0] == "rss_lateral"
-    beside = envelope.limit(command, scene_of(user(20.0, 2.125)), ego(40.0, 0.01), straight)
-    assert beside.limited_by[0] == "rss_lateral"
 
 
 LONG = (contacts_are_where_an_exact_arc_puts_them, the_rules_are_those_of_a_lane_drawn_another_way)

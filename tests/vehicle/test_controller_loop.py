@@ -168,3 +168,35 @@ def test_a_car_comes_to_rest_softly() -> None:
     assert min(accels) < -2.0
     assert accels[-1] > -1.0
     assert motion.x_m < 11.0
+
+
+@pytest.mark.parametrize("rate_hz", [10.0, 36.0])
+def test_a_smooth_plan_is_driven_as_smoothly(rate_hz: float) -> None:
+    """Speed swings by 10 m/s with a jerk of at most 0.8 m/s3; the car's own is no larger."""
+    config, clock_s = VehicleConfig(), 0.0
+    controller, motion = Controller(config), Motion(x_m=0, y_m=0, yaw_rad=0, speed_mps=14.0)
+    rows = []
+    for i in range(round(20 * rate_hz)):
+        t = i / rate_hz + AHEAD_S
+        speed = 9.0 + 5.0 * np.cos(0.4 * t)
+        speed += (motion.speed_mps - speed[0]) * np.exp(-AHEAD_S)  # from where the car is
+        states = np.zeros((41, 7))
+        states[:, 0], states[:, 4] = AHEAD_S, speed
+        states[1:, 1] = np.cumsum(0.05 * (speed[1:] + speed[:-1]))
+        ns = round(i / rate_hz * 1e9)
+        plan = Plan(
+            frame_id=i, mono_ns=ns, trajectory=Trajectory(states=states), rung="full",
+            proposal="lateral+0.0/speed100", scores={},
+        )  # fmt: skip
+        command = controller.command(plan, motion.ego_state(ns, (0, 0)), i, ns)
+        motion = advance(motion, command.accel_mps2, command.curvature_1pm, 1 / rate_hz, config)
+        clock_s += 1 / rate_hz
+        rows.append((clock_s, motion.speed_mps, motion.accel_mps2))
+    at = np.arange(1.0, 19.0, 0.1)
+    drive_ = np.array(rows)
+    accel = np.interp(at, drive_[:, 0], drive_[:, 2])
+    jerk = np.diff(accel) / 0.1
+    assert np.abs(jerk).max() < 0.9
+    assert (
+        np.abs(np.interp(at, drive_[:, 0], drive_[:, 1]) - 9.0 - 5.0 * np.cos(0.4 * at)).max() < 0.6
+    )

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from safety_checks import ask, ego, scene_of
+from safety_parts import ask, ego, scene_of
 
 from vehicle.config import VehicleConfig
 from vehicle.safety import Envelope
