@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from sim.bench_handover import handover_rows
 from sim.generate import generate
 from vehicle import bundles
 from vehicle.bench import engine_bench
@@ -35,6 +36,7 @@ WITHIN_RATIO: Final = 0.99
 
 FIGURES: Final = {"car AP within 30 m": "ap/car/near", "drivable IoU": "iou/drivable"}
 WARM_UP_RUNS: Final = 5
+FAR_NS: Final = 10_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +107,8 @@ def engines_bench(
             lambda s: progress(0.4 + 0.3 * s),
         )
     _musts(bench, times, rates, frames, accuracy_frames)
+    _thread_rows(bench, folder, frames)
+    handover_rows(bench)
     choice = choose_for(folder)
     bench.rows.append({"row": "self-benchmark at the start of a drive", **choice.metadata()})
     hard = engine_bench(folder, runs=frames, progress=lambda s: progress(0.7 + 0.3 * s))
@@ -177,6 +181,23 @@ def _times(
                 row["lacks"] = lacks or engine
             bench.rows.append(row)
     return medians
+
+
+def _thread_rows(bench: Bench, folder: Path, runs: int) -> None:
+    """Add what a deadline costs: the same runs in the caller's thread and in the engine's own."""
+    manifest = bundles.load(folder)
+    with np.load(folder / bundles.GOLDEN, allow_pickle=False) as golden:
+        inputs = {s.name: np.ascontiguousarray(golden[f"in_{s.name}"]) for s in manifest.inputs}
+    took_ms: dict[str, list[float]] = {"in the caller's thread": [], "with a deadline": []}
+    with Engine(folder / bundles.MODEL) as engine:
+        for _ in range(runs):
+            for name in took_ms:
+                late_ns = time.monotonic_ns() + FAR_NS if name == "with a deadline" else None
+                began_ns = time.perf_counter_ns()
+                engine.run(inputs, late_ns)
+                took_ms[name].append((time.perf_counter_ns() - began_ns) * 1e-6)
+    for name, values in took_ms.items():
+        bench.rows.append({"row": f"shipped network {name}", "ms": percentiles(values)})
 
 
 def _accuracy(

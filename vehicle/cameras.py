@@ -15,8 +15,9 @@ FaultKind = Literal[
     *("frozen", "late", "early", "out_of_order"),
 ]
 
-SAMPLES: Final = (16, 32)
-"""Rows and columns of the pixels that are looked at: 512 of a camera's 18,000 or more."""
+SAMPLES: Final = (8, 32)
+"""Rows and columns of the pixels that are looked at: 256 of a camera's 18,000 or more. A picture that
+just came is not in the processor's caches: what is looked at costs, not what is computed."""
 
 GREEN: Final = 1
 """The channel that is looked at: most of what a sensor sees; all three take three times as long."""
