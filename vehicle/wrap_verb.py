@@ -36,8 +36,9 @@ def wrap(
     from vehicle import bundles
     from vehicle.config import RIG_R
     from vehicle.contracts.frame import MissingCalibrationError
+    from vehicle.contracts.telemetry import STAGE_BUDGET_US
     from vehicle.route import RouteReader
-    from vehicle.wrap import read_classes
+    from vehicle.wrap import best_run_ms, read_classes
     from vehicle.wrap import wrap as make
 
     rig = RouteReader(route).rig if route else RIG_R
@@ -52,10 +53,13 @@ def wrap(
         classes=read_classes(classes) if classes else None,
         min_score_prob=min_score,
     )
+    took_ms, has_ms = best_run_ms(out) * len(camera), STAGE_BUDGET_US["inference"] * 1e-3
     if as_json:
-        print(
-            json.dumps({"bundle": made.tag, "folder": str(out), "digest": bundles.digest_of(out)})
-        )
-    else:
-        through, shape = ", ".join(camera), made.inputs[0].shape
-        print(f"{out}: {made.tag}, {like} {list(shape)} through {through}: {', '.join(made.kinds)}")
+        facts = {"bundle": made.tag, "folder": str(out), "digest": bundles.digest_of(out)}
+        print(json.dumps({**facts, "took_ms": round(took_ms, 2), "has_ms": has_ms}))
+        return
+    through, shape = ", ".join(camera), made.inputs[0].shape
+    print(f"{out}: {made.tag}, {like} {list(shape)} through {through}: {', '.join(made.kinds)}")
+    print(f"a look takes {took_ms:.1f} ms here at best; a tick has {has_ms:.1f} ms for it")
+    if took_ms > has_ms:
+        print("too slow to drive live, where it would be cancelled; replays wait for it")

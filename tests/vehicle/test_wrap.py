@@ -322,3 +322,17 @@ def kitti_camera() -> CameraModel:
         cy_px=172.854,
         ego_from_camera=tuple(transform(CAMERA_AXES, np.array([0.0, 0.0, 1.65])).reshape(-1)),
     )
+
+
+def test_the_verb_says_what_it_made_and_whether_it_is_fast_enough(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from vehicle.cli import app
+
+    model = detector(tmp_path / "My Net.onnx", np.zeros((1, 9, 6)))
+    words = [str(model), "--like", "boxes", "--camera", "front_wide", "-o", str(tmp_path / "b")]
+    done = CliRunner().invoke(app, ["wrap", *words])
+    assert done.exit_code == 0, done.output
+    assert "my-net@1, boxes [1, 3, 160, 320] through front_wide: car, pedestrian" in done.output
+    assert "a tick has 5.5 ms for it" in done.output
+    assert bundles.load(tmp_path / "b").rig == RIG_R
