@@ -4,7 +4,6 @@ Latency counts from the scheduled release of a frame to its command, so that que
 """
 
 import gc
-import os
 import subprocess
 import sys
 from collections import Counter
@@ -36,6 +35,7 @@ from vehicle.preprocess import Preprocessor
 from vehicle.processes import Car
 from vehicle.realtime import in_words, ordinary, prepare
 from vehicle.route import RouteWriter
+from vehicle.stolen import Stolen
 
 Told = Callable[[float], None]
 
@@ -75,32 +75,6 @@ class _Run:
     restarts: int = 0
     stolen_ms: float = 0.0
     late_and_stolen: int = 0
-
-
-class _Stolen:
-    """Time in which the host ran something else on our cores, as the kernel counts it (10 ms)."""
-
-    def __init__(self) -> None:
-        self._file = os.open("/proc/stat", os.O_RDONLY) if Path("/proc/stat").exists() else -1
-        self._first = self._last = self._read()
-
-    def since_last_ms(self) -> float:
-        """Return milliseconds stolen since the last call."""
-        now = self._read()
-        gone, self._last = now - self._last, now
-        return gone
-
-    def whole_ms(self) -> float:
-        """Return milliseconds stolen since the beginning, and stop."""
-        if self._file >= 0:
-            os.close(self._file)
-        return self._last - self._first
-
-    def _read(self) -> float:
-        if self._file < 0:
-            return 0.0
-        words = os.pread(self._file, 256, 0).split(b"\n", 1)[0].split()
-        return 1e3 * int(words[8]) / os.sysconf("SC_CLK_TCK") if len(words) > 8 else 0.0
 
 
 def rendered(count: int, light: str = "day") -> list[Observation]:
@@ -184,7 +158,7 @@ def _run(
     start_ns, run = clock.mono_ns() + period_ns, _Run()
     turns = list(windows(frames, FRAME_RATE_HZ))
     begins, ends = {a: s for a, _, s in turns}, {b for _, b, _ in turns}
-    spoilt, stolen = False, _Stolen()
+    spoilt, stolen = False, Stolen()
     for number in range(frames + WARM_UP_FRAMES):
         i = number - WARM_UP_FRAMES
         if i in begins:

@@ -171,7 +171,8 @@ def _rows(bench: Bench, report: Mapping[str, Any], memory: Memory) -> None:
     bench.rows.append({"row": "tick, release to command", "ms": report["tick_ms"]})
     bench.rows += [{"row": "worst tick", **row} for row in report["worst"]]
     bench.rows.append({"row": "rungs", **report["rungs"]})
-    counts = {k: report[k] for k in ("ticks", "missed", "cancelled", "unanswered", "frames_lost")}
+    counted = ("ticks", "missed", "missed_stolen", "cancelled", "unanswered", "frames_lost")
+    counts = {k: report[k] for k in (*counted, "stolen_ms")}
     bench.rows.append({"row": "counts", **counts})
     bench.rows.append({"row": "punctuality", "words": report["punctuality"]})
     bench.rows.append({"row": "engine", "words": report["engine"]})

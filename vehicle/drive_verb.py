@@ -187,6 +187,8 @@ def lines(report: Mapping[str, Any]) -> list[str]:
         f"tick, ms     {cells or 'too few ticks'}",
         f"late         {report['missed']} missed, {report['cancelled']} cancelled, "
         f"{report['unanswered']} unanswered, {report['frames_lost']} frames lost by the source",
+        f"stolen       {report['stolen_ms']:.0f} ms by the host, {report['missed_stolen']} of the "
+        "missed meanwhile",
         f"rungs        {counts(report['rungs'])}",
         f"events       {counts(report['events'])}",
     ]

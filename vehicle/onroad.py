@@ -28,6 +28,7 @@ from vehicle.engine_choice import choose_for
 from vehicle.processes import Car, CarSetup
 from vehicle.realtime import in_words, prepare
 from vehicle.sources import Source
+from vehicle.stolen import Stolen
 
 WARM_UP_TICKS: Final = 36
 """Driven like all others, and left out of the percentiles: pages are touched, code is loaded."""
@@ -67,6 +68,9 @@ class RoadReport:
         frames_lost: the source was not ready in time; no tick was made for them.
         tick_ms: percentiles of release to command.
         missed: ticks over the deadline, cancelled: inferences cut off, after warm-up.
+        unanswered: ticks with ego motion and without a command.
+        stolen_ms: what the host of a virtual machine took of our cores meanwhile; missed_stolen:
+            late ticks in which it took some.
         worst: of the slowest ticks: frame, total_us, and where it went by stage; "before" is how
             late the tick began.
         punctuality: in words, what could be had of the real-time class.
@@ -86,6 +90,8 @@ class RoadReport:
     missed: int
     cancelled: int
     unanswered: int
+    stolen_ms: float
+    missed_stolen: int
     rungs: dict[str, int]
     events: dict[str, int]
     worst: tuple[dict[str, int], ...]
@@ -105,13 +111,16 @@ class _Tally:
     missed: int = 0
     cancelled: int = 0
     unanswered: int = 0
+    stolen_ms: float = 0.0
+    missed_stolen: int = 0
     rungs: Counter[str] = field(default_factory=Counter)
     events: Counter[str] = field(default_factory=Counter)
     total_us: list[int] = field(default_factory=list)
     worst: list[dict[str, int]] = field(default_factory=list)
 
-    def take(self, tick: Tick, moving: bool) -> None:
+    def take(self, tick: Tick, moving: bool, stolen_ms: float) -> None:
         self.ticks += 1
+        self.stolen_ms += stolen_ms
         self.rungs[tick.timing.rung] += 1
         self.events.update(e.trigger for e in tick.events)
         self.unanswered += moving and tick.command is None
@@ -119,6 +128,7 @@ class _Tally:
             self.total_us.append(tick.timing.total_us)
             self._rank(tick.timing)
             self.missed += tick.timing.missed
+            self.missed_stolen += tick.timing.missed and stolen_ms > 0.0
             self.cancelled += tick.timing.cancelled
 
     def _rank(self, timing: StageTiming) -> None:
@@ -205,6 +215,8 @@ def drive_on_road(
         missed=tally.missed,
         cancelled=tally.cancelled,
         unanswered=tally.unanswered,
+        stolen_ms=tally.stolen_ms,
+        missed_stolen=tally.missed_stolen,
         rungs=dict(tally.rungs),
         events=dict(tally.events),
         worst=tuple(tally.worst),
@@ -234,12 +246,13 @@ def _loop(
     end = None if options.seconds is None else max(1, round(options.seconds * rate_hz))
     if found is None:
         raise NothingToDriveError("the source has no frame to drive on")
+    stolen = Stolen()
     while found is not None and (end is None or number < end):
         release_ns = start_ns + number * period_ns
         clock.sleep_until(release_ns)
         obs = _stamped(found, number, release_ns)
         tick = drive.tick(obs, release_ns)
-        tally.take(tick, obs.ego is not None)
+        tally.take(tick, obs.ego is not None, stolen.since_last_ms())
         if number % round(rate_hz) == 0:
             _tell(car, drive, tally, punctuality)
             if options.parent not in (None, os.getppid()):

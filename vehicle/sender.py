@@ -3,13 +3,16 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from vehicle.clock import SystemClock
 from vehicle.contracts import wire
 from vehicle.contracts.wire import RefusedError
 from vehicle.lifeline import UPLINK, Lifeline, NoteBook, be_nice
 from vehicle.ring import Ring, RingAddress
+
+if TYPE_CHECKING:
+    from vehicle.uplink import Uplink
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,29 +45,24 @@ def send(settings_bytes: bytes) -> None:
     ring = Ring.at(settings.ring)
     book = NoteBook(ring, UPLINK, sent=0, sent_bytes=0, left=0, errors=0)
     book.tell()
+    link = None
     while True:
-        _send_once(settings, book)
+        link = _send_once(settings, book, link)
         if line.cut(settings.every_s):
             break
+    if link is not None:
+        link.close()
     ring.close()
 
 
-def _send_once(settings: SenderSettings, book: NoteBook) -> None:
-    from vehicle.uplink import Uplink, read_token  # HTTP stays out of the drive process
-
+def _send_once(settings: SenderSettings, book: NoteBook, link: "Uplink | None") -> "Uplink | None":
+    """Send what can be sent; return the link where it is worth keeping."""
     try:
-        token = read_token(Path(settings.token_file))
-        with Uplink(
-            outbox=Path(settings.outbox),
-            gateway_url=settings.gateway,
-            car_id=settings.car_id,
-            token=token,
-            clock=SystemClock(),
-        ) as link:
-            report = link.send_under_campaign()
-    except (RefusedError, OSError) as error:
+        link = link or _open(settings)
+    except (RefusedError, OSError) as error:  # the token may come later
         book.fail(error)
-        return
+        return None
+    report = link.send_under_campaign()
     facts = book.facts
     book.tell(
         sent=facts["sent"] + len(report.sent),
@@ -73,6 +71,22 @@ def _send_once(settings: SenderSettings, book: NoteBook) -> None:
         errors=facts["errors"] + bool(report.error),
         ok=not report.error,
         detail=report.error[:400],
+    )
+    if report.error:
+        link.close()
+        return None
+    return link
+
+
+def _open(settings: SenderSettings) -> "Uplink":
+    from vehicle.uplink import Uplink, read_token  # HTTP stays out of the drive process
+
+    return Uplink(
+        outbox=Path(settings.outbox),
+        gateway_url=settings.gateway,
+        car_id=settings.car_id,
+        token=read_token(Path(settings.token_file)),
+        clock=SystemClock(),
     )
 
 
