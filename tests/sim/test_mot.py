@@ -201,3 +201,15 @@ def test_the_cars_tracker_is_above_the_published_one(
         assert row["sAMOTA"] > samota
         assert row["MOTA"] > mota
         assert row["IDS"] == 0
+
+
+def test_without_the_data_the_bench_times_the_car_and_holds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sim.bench_tracker import tracker_bench
+
+    monkeypatch.setenv("ROADLOOP_DATA", str(tmp_path))
+    report = tracker_bench(frames=120, progress=lambda share: None, bundle=None).report()
+    assert [r for r in report["rows"] if "skipped" in r]
+    assert [r["ms"]["n"] for r in report["rows"] if "ms" in r] == [120, 120]
+    assert not any(m["holds"] for m in report["must"])
