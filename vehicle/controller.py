@@ -130,7 +130,7 @@ class Controller:
         if top < _STANDSTILL_MPS and abs(ego.speed_mps) < _STANDSTILL_MPS:
             accel, curvature = _HOLD_MPS2, ego.curvature_1pm  # hold the brake, leave the wheel
         else:
-            if not plan.proposal.startswith("emergency"):
+            if not plan.proposal.removeprefix("hold/").startswith("emergency"):
                 accel = self._bearable(accel, ego, speed, tick_s)
             curvature = bend + grows + tick_s * self._feedback((x, y, yaw, bend), planned, speed)
         turn = c.max_curvature_rate_1pmps * tick_s

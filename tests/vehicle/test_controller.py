@@ -56,8 +56,9 @@ def test_the_demand_changes_no_faster_than_the_jerk_limit() -> None:
 
 
 def test_an_emergency_stop_is_not_slowed_by_the_jerk_limit() -> None:
-    plan = plan_of(list(np.maximum(0.0, 10.0 - 0.6 * np.arange(41))), "emergency/stop")
-    assert Controller(CONFIG).command(plan, ego(10.0), 0, 0).accel_mps2 < -5.0
+    for name in ("emergency/stop", "hold/emergency/stop"):
+        plan = plan_of(list(np.maximum(0.0, 10.0 - 0.6 * np.arange(41))), name)
+        assert Controller(CONFIG).command(plan, ego(10.0), 0, 0).accel_mps2 < -5.0
 
 
 def test_standing_with_nowhere_to_go_holds_the_brake() -> None:
