@@ -21,6 +21,7 @@ from vehicle.budget import Budget
 from vehicle.clock import SystemClock
 from vehicle.drive import Drive
 from vehicle import recorder, uplink, installer, replay, sources, perception, cli
+from vehicle import processes, supervisor, shadow, sender, onroad, road
 """
 LAKE = "from datalake import lake, ingest, label, mine, dataset, cli"
 FLEET = "from fleet import gateway, landing, registry, sign, release, campaign, cli"

@@ -10,6 +10,8 @@ from vehicle.contracts.frame import Rig
 from vehicle.contracts.wire import RefusedError
 from vehicle.mcap_records import McapRecords, open_mcap
 from vehicle.route import RouteReader, RouteWriter
+from vehicle.telemetry_pb import CLASSES
+from vehicle.telemetry_schema import MESSAGES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,16 +47,12 @@ def look(part: Path) -> Remains | None:
     """
     try:
         reader = RouteReader(part, recover=True)
-        ticks = [
-            (r.observation.frame.frame_id, r.observation.frame.mono_ns, r.tick)
-            for r in reader.records()
-        ]
+        ticks, events = _walk(part)
     except RefusedError:
         return None
-    events = tuple(e for _, _, tick in ticks if tick is not None for e in tick.events)
     if not events:
         return None
-    (first, start_ns, _), (last, end_ns, _) = ticks[0], ticks[-1]
+    (first, start_ns), (last, end_ns) = ticks[0], ticks[-1]
     return Remains(
         path=part,
         rate_hz=reader.rate_hz,
@@ -62,8 +60,29 @@ def look(part: Path) -> Remains | None:
         metadata=dict(reader.metadata),
         frames=(first, last),
         span_ns=(start_ns, end_ns),
-        events=events,
+        events=tuple(events),
     )
+
+
+def _walk(part: Path) -> tuple[list[tuple[int, int]], list[TriggerEvent]]:
+    """Return frame and time of every whole tick, and their events; nothing else is decoded, for
+    while this is done the ring goes on."""
+    ticks: list[tuple[int, int]] = []
+    events: list[TriggerEvent] = []
+    pending: list[TriggerEvent] = []
+    with open_mcap(part) as file:
+        for item in McapRecords(file, recover=True):
+            if isinstance(item, Metadata):
+                continue
+            topic, message = item
+            if topic == "/event":
+                event = CLASSES["Event"].FromString(message.data)
+                pending.append(TriggerEvent(**{f: getattr(event, f) for f in MESSAGES["Event"]}))
+            elif topic == "/frame":
+                ticks.append((message.sequence, message.log_time))
+                events += pending
+                pending = []
+    return ticks, events
 
 
 def carry_over(part: Path, writer: RouteWriter) -> None:
