@@ -37,10 +37,26 @@ def box(
 
 
 def make_dataset(
-    folder: Path, *, frames: int = 4, seed: int = 0, rig: Rig = RIG_R, **fields: Any
+    folder: Path,
+    *,
+    frames: int = 4,
+    seed: int = 0,
+    rig: Rig = RIG_R,
+    runs: bool = False,
+    **fields: Any,
 ) -> Path:
-    """Write a dataset of noise, a car and a pedestrian in each frame; return its folder."""
+    """Write a dataset of noise, a car and a pedestrian in each frame; return its folder.
+
+    Args:
+        runs: all frames of a shard are one drive at 5 m/s towards a red light, with lanes.
+    """
     rng = np.random.default_rng(seed)
+    lanes = np.repeat(np.array([[np.nan], [1.75], [-1.75], [np.nan]], np.float32), 50, axis=1)
+    labels = {
+        "motion": np.array([0.5, 0.0, 0.01, 0.1], np.float32),
+        "light": np.array([1.0, 24.0], np.float32),
+        "lanes": lanes,
+    }
     samples = [
         Sample(
             frame_id=i,
@@ -52,6 +68,7 @@ def make_dataset(
                 [box(CAR, 12.3 + i, -3.1, yaw_rad=0.3), box(PEDESTRIAN, 8.0, 5.0)], np.float32
             ),
             bev=rng.integers(0, 8, (100, 64)).astype(np.uint8),
+            **(labels if runs else {}),
         )
         for i in range(frames)
     ]

@@ -4,11 +4,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from training_parts import CAR, box, make_dataset, small
+from training_parts import CAR, TRUCK, box, make_dataset, small
 
 from training.batches import (
     AsymmetricRigError,
     Batches,
+    draw_weights,
     mirror_boxes,
     mirror_order,
 )
@@ -151,3 +152,58 @@ def test_a_mirrored_frame_has_mirrored_pictures_and_targets(frames):
     assert torch.equal(two["dense"], one["dense"].flip(3))
     sign = torch.tensor([1, -1, 1, 1, -1, 1, 1.0]).view(1, 7, 1, 1)
     assert torch.allclose(two["box"], one["box"].flip(3) * sign, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory):
+    return load_frames(make_dataset(tmp_path_factory.mktemp("drive") / "run", frames=6, runs=True))
+
+
+def test_the_first_frame_of_a_run_has_no_frame_before_it(drive):
+    assert [drive.before(i) for i in range(6)] == [None, 0, 1, None, 3, 4]
+
+
+def test_a_memory_is_made_from_the_frame_before_and_the_way_between(drive):
+    config = small(batch=8, forget_ratio=0.0, odometry_error=0.0)
+    batch = Batches([drive], config).batch(1)
+    chosen = [index for _, index in Batches([drive], config).chosen(1)]
+    told = batch["before_index"].tolist()
+    assert told == [k for k, index in enumerate(chosen) if drive.before(index) is not None]
+    assert torch.allclose(batch["before_motion"][0], torch.tensor([0.5, 0.0, 0.01]))
+    first = drive.before(chosen[told[0]])
+    assert torch.equal(batch["before_front"][0], torch.from_numpy(drive.front[first]))
+    assert torch.allclose(batch["ego_motion"][told[0]], torch.tensor([0.5, 0.1, 1.0]))
+
+
+def test_a_memory_that_is_forgotten_asks_for_no_own_motion(drive):
+    batch = Batches([drive], small(batch=4, forget_ratio=1.0)).batch(0)
+    assert batch["before_index"].numel() == 0
+    assert batch["ego_motion"].abs().max() == 0
+
+
+def test_the_told_motion_is_wrong_for_half_of_the_memories_and_the_label_never(drive):
+    config = small(batch=64, forget_ratio=0.0, odometry_error=0.2)
+    batch = Batches([drive], config).batch(0)
+    wrong = (batch["before_motion"][:, 0] - 0.5).abs() > 1e-6
+    assert 0.3 < wrong.float().mean() < 0.7
+    asked = batch["ego_motion"][:, 2] > 0
+    assert torch.allclose(batch["ego_motion"][asked, 0], torch.tensor(0.5))
+
+
+def test_a_mirrored_run_turns_the_other_way_and_its_lanes_change_sides(drive):
+    flipped = Batches([drive], small(batch=8, flip_ratio=1.0, forget_ratio=0.0, odometry_error=0.0))
+    batch = flipped.batch(1)
+    assert batch["before_motion"][0, 2] == pytest.approx(-0.01)
+    assert batch["lanes"][0, 0, 1, 0] == pytest.approx(1.75)
+    assert batch["velocity"][0, 1].min() == pytest.approx(-0.025)
+
+
+def test_frames_that_show_something_rare_are_drawn_more_often(drive):
+    counts = {"car": 6, "pedestrian": 6, "light 1": 6}
+    alike = draw_weights(drive, counts, 6, 0.5)
+    assert alike[1] == pytest.approx(5 * alike[0])  # a first frame is seen as memory already
+    drive.boxes[4][0, 0] = TRUCK
+    counts = {**counts, "truck": 1}
+    rare = draw_weights(drive, counts, 6, 0.5)
+    drive.boxes[4][0, 0] = CAR
+    assert rare[4] == pytest.approx(rare[1] * 6**0.5)

@@ -7,6 +7,7 @@ from training.decode import detections, peaks
 from training.evaluate import BundleUnreadableError, evaluate
 from training.judge import match
 from training.metrics import Matches, wilson
+from training.report import write_report
 from vehicle.contracts import wire
 from vehicle.contracts.report import EvalReport
 from vehicle.contracts.scene import BEV_BOX, KINDS
@@ -117,3 +118,64 @@ def test_a_tampered_network_is_not_measured(tmp_path):
 def test_a_folder_that_is_no_bundle_is_named(tmp_path):
     with pytest.raises(BundleUnreadableError, match="is not a bundle"):
         evaluate(tmp_path, make_dataset(tmp_path / "data", frames=1))
+
+
+def test_average_precision_near_leaves_out_what_is_far():
+    m = matched([(0, 0, 0.9), (50, 0, 0.8)], [(0, 0), (60, 0)])
+    assert m.average_precision(near=True) == 1.0
+    assert m.average_precision() == pytest.approx(0.5)
+
+
+def test_the_interval_of_an_average_precision_holds_it_and_shrinks_with_frames():
+    def many(frames: int) -> Matches:
+        m = Matches([], [])
+        for k in range(frames):
+            found = np.array([(0, 0, 0.9)]) if k % 2 else np.zeros((0, 3))
+            m.add(found, np.array([(0.0, 0.0)]), NONE)
+        return m
+
+    few, lots = many(10), many(200)
+    for m in (few, lots):
+        low, high = m.interval()
+        assert low <= m.average_precision() == 0.5 <= high
+    assert np.ptp(lots.interval()) < np.ptp(few.interval())
+
+
+def test_frames_counted_apart_and_merged_are_frames_counted_together():
+    together, apart, more = (Matches([], []) for _ in range(3))
+    frames = [(np.array([(0, 0, 0.9)]), np.array([(0.0, 0.0), (40.0, 0.0)])) for _ in range(3)]
+    for k, (found, wanted) in enumerate(frames):
+        together.add(found, wanted, NONE)
+        (apart if k < 2 else more).add(found, wanted, NONE)
+    apart.merge(more)
+    assert apart == together
+
+
+def test_every_head_of_a_rich_bundle_is_measured(tmp_path):
+    tiny_bundle.make(tmp_path / "bundle", rich=True)
+    data = make_dataset(tmp_path / "data", frames=3, runs=True)
+    report = evaluate(tmp_path / "bundle", data)
+    assert report.config["frames"] == "2"  # the first of the run is only memory
+    names = {m.name for m in report.metrics}
+    assert {
+        *("ap/car/near", "calibration/ece", "light/accuracy", "light/red/as_red"),
+        *("lanes/own/error", "lanes/own/recall", "flow/moving/error", "ego_motion/speed/error"),
+    } <= names
+    assert report.metric("light/accuracy").n == 2
+    speed = report.metric("ego_motion/speed/error")
+    assert speed.value == pytest.approx(abs(tiny_bundle.SPEED_MPS - 5.0), abs=1e-3)
+
+
+def test_a_page_has_every_kind_and_pictures_and_keeps_what_is_outside_the_odd_apart(tmp_path):
+    tiny_bundle.make(tmp_path / "bundle", rich=True)
+    day = make_dataset(tmp_path / "day", frames=3, runs=True)
+    fog = make_dataset(tmp_path / "fog", frames=3, runs=True, tags={"weather": "fog"})
+    bundle, odd = tmp_path / "bundle", {"light": "day", "weather": "clear,rain"}
+    tiny_bundle.make(bundle, rich=True, odd=odd)
+    page = write_report(bundle, [day, fog], tmp_path / "page").read_text()
+    assert "## All 2 frames inside the ODD" in page
+    assert "| fog (outside the ODD) | 2 |" in page
+    assert "| pedestrian | 2 |" in page
+    assert "half look" in page
+    for name in ("successes.png", "failures.png"):
+        assert (tmp_path / "page" / name).read_bytes()[:4] == b"\x89PNG"
