@@ -33,7 +33,9 @@ WARM_UP_RATIO: Final = 0.2
 """Of the samples: caches fill, the first clips are cut."""
 
 GROWTH_LIMIT_MB: Final = 1.0
-"""Per ten minutes and process, by the straight line through the samples after warm-up."""
+"""Per ten minutes and process, by the straight line through each minute's least after warm-up."""
+
+LEAST_MINUTES: Final = 4
 
 CAMPAIGN: Final = Campaign(
     campaign_id="soak",
@@ -111,7 +113,7 @@ class Memory:
                 self.series.setdefault((name, pid), []).append((now_s, found))
 
     def growth(self) -> dict[str, dict[str, float | int]]:
-        """Return per part: samples, first and last MB after warm-up, MB per ten minutes.
+        """Return per part: samples, first, last and most MB after warm-up, MB per ten minutes.
 
         Of a part that was started again, its longest life.
         """
@@ -136,7 +138,8 @@ def _line(taken: list[tuple[float, float]]) -> dict[str, float | int]:
     kept = np.array(taken[round(len(taken) * WARM_UP_RATIO) :])
     if len(kept) < 2:
         return {"n": len(kept)}
-    per_s = float(np.polyfit(kept[:, 0] - kept[0, 0], kept[:, 1], 1)[0])
+    low = _troughs(kept)
+    per_s = float(np.polyfit(low[:, 0], low[:, 1], 1)[0])
     return {
         "n": len(kept),
         "first_mb": round(float(kept[0, 1]), 2),
@@ -144,6 +147,21 @@ def _line(taken: list[tuple[float, float]]) -> dict[str, float | int]:
         "peak_mb": round(float(kept[:, 1].max()), 2),
         "mb_per_10_min": round(per_s * 600.0, 3),
     }
+
+
+def _troughs(taken: np.ndarray) -> np.ndarray:
+    """Return the least of every minute: what a process holds when it has nothing in its hands.
+
+    A recorder swells by tens of MB while it encodes a clip; the line through all samples would say
+    where in that swing the run began and ended. A run of few minutes is taken as it is.
+    """
+    seconds = taken[:, 0] - taken[0, 0]
+    minutes = (seconds // 60.0).astype(int)
+    if minutes[-1] < LEAST_MINUTES:
+        return np.column_stack([seconds, taken[:, 1]])
+    rows = [np.flatnonzero(minutes == m) for m in np.unique(minutes)]
+    least = [r[np.argmin(taken[r, 1])] for r in rows]
+    return np.column_stack([seconds[least], taken[least, 1]])
 
 
 def _ticks(parts: Mapping[str, Any]) -> int:

@@ -29,6 +29,19 @@ def test_growth_is_the_line_through_the_samples_after_warm_up(monkeypatch) -> No
     assert growth["recorder"]["mb_per_10_min"] == pytest.approx(6.0, abs=0.01)
 
 
+def test_swelling_with_every_clip_is_no_growth_and_a_creeping_floor_is() -> None:
+    memory = Memory()
+    swing = [(float(s), 60.0 + (40.0 if s % 30 > 20 else 0.0)) for s in range(1_200)]
+    memory.series = {
+        ("recorder", 1): swing,
+        ("shadow", 2): [(s, mb + 0.005 * s) for s, mb in swing],
+    }
+    growth = memory.growth()
+    assert growth["recorder"]["mb_per_10_min"] == pytest.approx(0.0, abs=1e-6)
+    assert growth["shadow"]["mb_per_10_min"] == pytest.approx(3.0, abs=0.1)
+    assert growth["recorder"]["peak_mb"] == 100.0
+
+
 def test_of_a_part_that_was_started_again_the_longest_life_counts() -> None:
     memory = Memory()
     memory.series = {
