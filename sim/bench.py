@@ -13,6 +13,8 @@ from sim.bench_commonroad import FRAMES as COMMONROAD_CYCLES
 from sim.bench_commonroad import commonroad_bench
 from sim.bench_loop import FRAMES as LOOP_FRAMES
 from sim.bench_loop import loop_bench
+from sim.bench_planner import FRAMES as PLANNER_FRAMES
+from sim.bench_planner import planner_bench
 from sim.bench_soak import FRAMES as SOAK_FRAMES
 from sim.bench_soak import soak_bench
 from sim.bench_tracker import tracker_bench
@@ -54,6 +56,7 @@ BENCHES: dict[str, tuple[Callable[..., Bench], int]] = {
     "sim": (sim_bench, 200),
     "engine": (engine_row, 700),
     "tracker": (tracker_bench, 2_000),
+    "planner": (planner_bench, PLANNER_FRAMES),
     "commonroad": (commonroad_bench, COMMONROAD_CYCLES),
     "network-sizes": (sizes_row, 150),
     "loop": (loop_bench, LOOP_FRAMES),

@@ -1,6 +1,5 @@
 """What the car might do next, as a table: beside the lane's centre, how fast, where to stop."""
 
-import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,6 +8,10 @@ import numpy as np
 from vehicle.proposals import BRAKE, NOWHERE_M, OFFSET, RATE, STOP, TARGET
 
 SPEED_PERCENT: Final = (20, 40, 60, 80, 90, 100)
+PLACES: Final = ("mid", "left", "right", "far-left", "far-right")
+YIELD_PERCENT: Final = (40, 70, 100)
+BESIDE_PERCENT: Final = (30, 60, 100)
+STOPS_M: Final = (6.0, 8.0, 11.0, 15.0, 20.0, 26.0, 34.0)
 BRAKES: Final = {"stop/soft": 1.5, "stop/comfort": 3.0, "stop/firm": 3.9}
 EMERGENCY: Final = "emergency/stop"
 COLUMNS: Final = 5
@@ -16,6 +19,10 @@ COLUMNS: Final = 5
 _ASIDE_MPS: Final = 0.8
 _CHANGE_MPS: Final = 1.1
 _CREEP_MPS: Final = 1.2
+_CLEAR_M: Final = 0.4
+_PASS_M: Final = 40.0
+_TOGETHER_M: Final = 12.0
+"""Things that stand this near behind one another are passed as one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -75,7 +82,25 @@ class Menu:
     """
 
     def __init__(self, width_m: float, emergency_mps2: float) -> None:
-        self._width, self._emergency = width_m, emergency_mps2
+        self._width = width_m
+        names = [f"{place}/speed{percent}" for place in PLACES for percent in SPEED_PERCENT]
+        names += [f"yield/speed{percent}" for percent in YIELD_PERCENT]
+        names += ["creep/speed", *(f"stop/in{far:.0f}" for far in STOPS_M), *BRAKES, EMERGENCY]
+        self._names = tuple(names)
+        table = np.zeros((len(names), COLUMNS))
+        table[:, STOP], table[:, RATE] = NOWHERE_M, _ASIDE_MPS
+        sides, each = len(PLACES), len(SPEED_PERCENT)
+        self._driving = sides * each
+        self._yields = slice(self._driving, self._driving + len(YIELD_PERCENT))
+        self._creep = self._driving + len(YIELD_PERCENT)
+        self._stops = slice(self._creep + 1, self._creep + 1 + len(STOPS_M))
+        self._shares = np.zeros(len(names))
+        self._shares[: self._driving] = np.tile(SPEED_PERCENT, sides) / 100.0
+        self._shares[self._yields] = np.array(YIELD_PERCENT) / 100.0
+        self._shares[self._stops] = 1.0
+        table[self._stops, STOP] = STOPS_M
+        table[self._stops.stop :, BRAKE] = [*BRAKES.values(), emergency_mps2]
+        self._table, self._each = table, each
 
     def of(
         self,
@@ -98,72 +123,47 @@ class Menu:
             lanes_m: offsets of lanes that may be changed to.
         """
         line = NOWHERE_M if stop_m is None else stop_m
-        names: list[str] = []
-        rows: list[np.ndarray] = []
-
-        def add(name: str, made: np.ndarray) -> None:
-            names.append(name)
-            rows.append(made)
-
         free = max(0.2, 0.5 * (lane_m - self._width))
-        sides = {
-            "mid": 0.0,
-            "left": 0.4,
-            "right": -0.4,
-            "far-left": free + 0.2,
-            "far-right": 0.1 - free,
-        }
-        for place, side in sides.items():
-            for percent in SPEED_PERCENT:
-                target = percent / 100.0 * limit_mps
-                add(f"{place}/speed{percent}", row(offset_m=side, target_mps=target, stop_m=line))
-        for i, side in enumerate(aside_m):
-            for percent in (30, 60, 100):
-                made = row(offset_m=side, target_mps=percent / 100.0 * limit_mps, stop_m=line)
-                add(f"nudge{i}/speed{percent}", made)
-        for side in lanes_m:
-            for percent in (60, 80, 100):
-                add(
-                    f"lane-{'left' if side > 0 else 'right'}/speed{percent}",
-                    row(offset_m=side, target_mps=percent / 100.0 * limit_mps, stop_m=line,
-                        rate_mps=_CHANGE_MPS),
-                )  # fmt: skip
-        waits = line if yield_m is None else min(line, yield_m)
-        for percent in (50, 100):
-            add(f"yield/speed{percent}", row(target_mps=percent / 100.0 * limit_mps, stop_m=waits))
-        add("creep/speed", row(target_mps=min(_CREEP_MPS, limit_mps), stop_m=line))
-        for distance in (6.0, 10.0, 15.0, 22.0, 30.0, 40.0):
-            made = row(target_mps=limit_mps, stop_m=min(line, distance))
-            add(f"stop/in{distance:.0f}", made)
-        for name, brake in BRAKES.items():
-            add(name, row(brake_mps2=brake))
-        add(EMERGENCY, row(brake_mps2=self._emergency))
-        return Candidates(table=np.array(rows), names=tuple(names))
+        table = self._table.copy()
+        sides = np.array([0.0, 0.35, -0.35, free + 0.2, 0.1 - free])
+        table[: self._driving, OFFSET] = np.repeat(sides, self._each)
+        table[:, TARGET] = self._shares * limit_mps
+        table[self._creep, TARGET] = min(_CREEP_MPS, limit_mps)
+        if yield_m is not None:
+            table[self._yields, STOP] = yield_m
+        np.minimum(table[:, STOP], line, out=table[:, STOP])
+        out = Candidates(table=table, names=self._names)
+        more = [(f"nudge{i}", side, _ASIDE_MPS) for i, side in enumerate(aside_m)]
+        more += [("lane-left" if m > 0 else "lane-right", m, _CHANGE_MPS) for m in lanes_m]
+        if not more:
+            return out
+        rows = [
+            row(offset_m=side, target_mps=p / 100.0 * limit_mps, stop_m=line, rate_mps=rate)
+            for _, side, rate in more
+            for p in BESIDE_PERCENT
+        ]
+        names = tuple(f"{place}/speed{p}" for place, _, _ in more for p in BESIDE_PERCENT)
+        return out.plus(Candidates(table=np.array(rows), names=names))
 
 
 def passes(
-    users: np.ndarray, along: np.ndarray, still: np.ndarray, room: tuple[float, float],
-    width_m: float, reach_m: float,
-) -> tuple[float, ...]:  # fmt: skip
-    """Return up to two offsets that pass what stands in the lane ahead, nearest to its centre.
+    along: np.ndarray, slow: np.ndarray, left_m: float, right_m: float, width_m: float
+) -> tuple[float, ...]:
+    """Return up to two offsets that pass what stands in the lane ahead, nearest to its middle.
 
     Args:
-        users: [N, 7]; along: [N, 4] s, offset, half length, half width along the path.
-        still: bool [N], stands.
-        room: how far left and right of the path the middle of the body may be.
-        width_m: of the body. reach_m: how far ahead to look.
+        along: [N, 4] along the path: s, offset, half length, half width of each road user.
+        slow: bool [N], stands.
+        left_m, right_m: how far from the path the middle of the body may be.
+        width_m: of the body.
     """
-    half = 0.5 * width_m + 0.35
-    ahead = still & (along[:, 0] > 2.0) & (along[:, 0] < reach_m)
-    inside = ahead & (np.abs(along[:, 1]) < along[:, 3] + half)
+    half = 0.5 * width_m + _CLEAR_M
+    inside = slow & (along[:, 0] > 2.0) & (along[:, 0] < _PASS_M)
+    inside &= np.abs(along[:, 1]) < along[:, 3] + half
     if not inside.any():
         return ()
-    out = []
-    for offset in (
-        float((along[inside, 1] + along[inside, 3]).max()) + half,
-        float((along[inside, 1] - along[inside, 3]).min()) - half,
-    ):
-        fits = -room[1] <= offset <= room[0]
-        if fits and not math.isclose(offset, 0.0, abs_tol=0.05):
-            out.append(offset)
-    return tuple(sorted(out, key=abs))
+    first = inside & (along[:, 0] < along[inside, 0].min() + _TOGETHER_M)
+    left = float((along[first, 1] + along[first, 3]).max()) + half
+    right = float((along[first, 1] - along[first, 3]).min()) - half
+    found = [left] * (0.05 < left <= left_m) + [right] * (-right_m <= right < -0.05)
+    return tuple(sorted(found, key=abs))

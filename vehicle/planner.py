@@ -8,6 +8,7 @@ import numpy as np
 
 from vehicle import proposals, scoring
 from vehicle.candidates import BRAKES, EMERGENCY, Candidates, Menu, row
+from vehicle.caution import slow_down
 from vehicle.config import VehicleConfig
 from vehicle.contracts.ego import EgoState, Guidance
 from vehicle.contracts.frame import Observation
@@ -17,9 +18,10 @@ from vehicle.contracts.wire import ContractError
 from vehicle.controller import lateral_gains
 from vehicle.geometry import to_ego_2d, to_local_2d
 from vehicle.goal import Around, Arriver
+from vehicle.passing import Passing
 from vehicle.paths import PATH_BEHIND, YAW, X, Y, arc, locate, resample, speed_profile
 from vehicle.predict import Predictor, no_users
-from vehicle.proposals import STEPS, TVX, TVY, TX, TY
+from vehicle.proposals import STEPS, TVX, TVY, TX, TY, along_path
 from vehicle.scoring import CF, COLUMNS, DAC, EC, EP, GOAL, LK, NC, SCORES, TLC, TTC
 
 WEIGHTS: Final = {EP: 4.0, TTC: 6.0, LK: 2.0, CF: 2.0, EC: 0.8}
@@ -73,12 +75,15 @@ class Planner:
         )
         self._menu = Menu(config.width_m, _EMERGENCY_RATIO * config.max_brake_mps2)
         self._predictor = Predictor()
+        self._passing = Passing(config.width_m, config.rear_overhang_m)
         self._arriver = Arriver(config)
         self._trusted: np.ndarray | None = None
         self._last: tuple[int, EgoState] | None = None
         self._recent: deque[tuple[int, np.ndarray]] = deque(maxlen=64)
         self._offset: float | None = None
         self._course = np.zeros((0, 3))
+        self.proposals = 0
+        """How many were rolled out for the last plan."""
         self._warm_up()
 
     def plan(
@@ -167,22 +172,28 @@ class Planner:
             if (way := self._arriver.find(guidance.goal, ego, points, around)) is not None:
                 return way.states, way.name, way.scores
         line = self._line(None if scene is None else scene.signal, guidance, ego)
+        along = along_path(path, users, futures)
+        ways = self._passing.ways(along[:, 0], ego, guidance, width)
+        if scene is not None and scene.occupancy is not None:  # seen, so somebody may be hidden
+            profile = slow_down(profile, along[:, 0], tracks, config.width_m)
         menu = self._menu.of(
             limit_mps=limit,
             lane_m=width,
             stop_m=line,
             yield_m=None if guidance is None else guidance.yield_m,
+            aside_m=ways.aside_m,
+            lanes_m=ways.lanes_m,
         )
-        half = 0.5 * width
-        room = np.array([half + 0.3, half + 0.05, -1.0 if line is None else line])
-        cast = (users, futures)
+        self.proposals = len(menu)
+        room = np.array([ways.left_m, ways.right_m, -1.0 if line is None else line])
+        cast = (users, futures, along)
         aside = _cost_aside(users)
         states, scores, _ = self._roll(path, profile, ego, cast, menu.table, room, scene)
         best, total = _pick(scores, menu, self._offset, aside)
         young = tracks["age_ticks"] < YOUNG_TICKS
         if menu.names[best] == EMERGENCY and young.any():
             # a track of a tick or two is a reason to brake, not to slam the brakes
-            cast = (users[~young], futures[~young])
+            cast = (users[~young], futures[~young], along[~young])
             old = self._roll(path, profile, ego, cast, menu.table, room, scene)
             if menu.names[_pick(old[1], menu, self._offset, aside)[0]] != EMERGENCY:
                 best, total = menu.names.index("stop/comfort"), 0.0
@@ -214,7 +225,7 @@ class Planner:
         path: np.ndarray,
         profile: np.ndarray,
         ego: EgoState,
-        cast: tuple[np.ndarray, np.ndarray],
+        cast: tuple[np.ndarray, np.ndarray, np.ndarray],
         table: np.ndarray,
         room: np.ndarray,
         scene: Scene | None,
@@ -253,7 +264,7 @@ class Planner:
     def _stop(self, points: np.ndarray, ego: EgoState, name: str) -> Made:
         brake = min(self._config.mrm_brake_mps2, MRM_BRAKE_MPS2)
         path = resample(points)
-        cast = (np.zeros((0, 7)), np.zeros((0, STEPS, 3)))
+        cast = (np.zeros((0, 7)), np.zeros((0, STEPS, 3)), np.zeros((0, 21, 5)))
         table = row(brake_mps2=brake)[None]
         states, scores, _ = self._roll(path, path[:, 0], ego, cast, table, _anywhere(), None)
         return states[0], name, {SCORES[CF]: float(scores[0, CF]), SCORES[LK]: float(scores[0, LK])}
@@ -279,7 +290,8 @@ class Planner:
         ego = EgoState(mono_ns=0, x_m=0.0, y_m=0.0, yaw_rad=0.0, speed_mps=1.0)
         path = resample(arc(0.0))
         profile = speed_profile(path, 5.0, 1.0, 1.0)
-        cast = (np.ones((1, 7)), np.ones((1, STEPS, 3)))
+        one = (np.ones((1, 7)), np.ones((1, STEPS, 3)))
+        cast = (*one, along_path(path, *one))
         self._roll(path, profile, ego, cast, row(target_mps=1.0)[None], _anywhere(), None)
 
 

@@ -15,7 +15,6 @@ from vehicle.proposals import (
     TVX,
     TVY,
     TWID,
-    along_path,
     boxes_touch,
     rollout,
 )
@@ -29,6 +28,7 @@ NC, DAC, EP, TTC, CF, LK, EC, TLC, GOAL = range(9)
 COLUMNS: Final = len(SCORES)
 
 _NEVER: Final = 1e9
+_NEAR_M: Final = 6.0
 _LOOKS: Final = (3, 6, 9)
 _SHIFTS: Final = (-4, 4, 8)
 _CROSSING: Final = 0.4
@@ -45,14 +45,18 @@ _BEHIND: Final = (1.0, 0.5, 0.2)
 
 
 @njit(cache=True)
-def reach_of(users: np.ndarray, futures: np.ndarray, farthest: float) -> np.ndarray:
-    """Return bool [N]: who may come near a body that goes no farther than `farthest`."""
-    out = np.zeros(users.shape[0], np.bool_)
-    for n in range(users.shape[0]):
-        size = 0.5 * (users[n, TLEN] + users[n, TWID]) + 6.0
-        for k in range(0, STEPS, 2):
-            away = math.hypot(futures[n, k, 0], futures[n, k, 1])
-            if away < farthest * (0.15 + k / (STEPS - 1.0)) + size + 2.0:
+def nearby(along: np.ndarray, farthest: float) -> np.ndarray:
+    """Return bool [N]: who comes near the path, not behind the ego nor beyond its reach.
+
+    Args:
+        along: from `along_path`.
+        farthest: metres along the path.
+    """
+    out = np.zeros(along.shape[0], np.bool_)
+    for n in range(along.shape[0]):
+        for k in range(along.shape[1]):
+            a = along[n, k]
+            if abs(a[1]) - a[3] < _NEAR_M and a[0] + a[2] > -_NEAR_M and a[0] - a[2] < farthest:
                 out[n] = True
                 break
     return out
@@ -130,48 +134,52 @@ def collisions(
 
     Args:
         margins: [N, 2] metres to keep beside and behind each; negative: the bodies touch already.
-        near: bool [N], from `reach_of`.
+        near: bool [N], from `nearby`.
     Source: NAVSIM v1 sub-scores NC and TTC (Dauner et al., 2024), on predicted tracks.
     """
     middle, half_l, half_w = 0.5 * (front - rear), 0.5 * (front + rear), 0.5 * width
     hit, late = _NEVER, _TTC_LAST
+    c, s = np.cos(states[:, 3]), np.sin(states[:, 3])
     for n in range(users.shape[0]):
         if not near[n] or margins[n, 0] < 0.0:
             continue
         b, gap = boxes[n], 0.5 * margins[n, 1]
         half_long, body_wide = 0.5 * users[n, TLEN], 0.5 * users[n, TWID]
         half_wide = body_wide + margins[n, 0]
-        fast = math.hypot(users[n, TVX], users[n, TVY]) > _FAST_MPS
+        speed = math.hypot(users[n, TVX], users[n, TVY])
+        reach = half_l + half_w + half_long + half_wide + 2.0 * gap + 0.9 * speed + abs(middle)
         for k in range(STEPS):
             t, x, y, v = states[k, 0], states[k, 1], states[k, 2], states[k, 4]
             if t >= hit:
                 break
-            if v < 0.05:
+            dx, dy, far = b[k, 0] - x, b[k, 1] - y, reach + 0.9 * v
+            if v < 0.05 or dx * dx + dy * dy > far * far or dx * c[k] + dy * s[k] < 0.0:
                 continue
-            c, s = math.cos(states[k, 3]), math.sin(states[k, 3])
-            if (b[k, 0] - x) * c + (b[k, 1] - y) * s < 0.0:
-                continue
-            if _touches(b, half_long, half_wide, k, x, y, c, s, middle + gap, half_l + gap, half_w):
+            if _touches(
+                b, half_long, half_wide, k, x, y, c[k], s[k], middle + gap, half_l + gap, half_w
+            ):
                 late = min(late, k)  # too near is no reason to slam the brakes; a contact is
-                if _touches(b, half_long, body_wide, k, x, y, c, s, middle, half_l, half_w):
+                if _touches(b, half_long, body_wide, k, x, y, c[k], s[k], middle, half_l, half_w):
                     hit = t
                     break
-            if k % 2 == 0 and k < late and abs(b[k, 3] * c - b[k, 2] * s) > _CROSSING:
+            if k % 2 == 1 or k >= late:
+                continue
+            if abs(b[k, 3] * c[k] - b[k, 2] * s[k]) > _CROSSING:
                 # who crosses may come sooner or later than thought
                 for shift in _SHIFTS:
-                    if shift > _SHIFTS[1] and not fast:
+                    if shift > _SHIFTS[1] and speed < _FAST_MPS:
                         break
                     if 0 <= k + shift < STEPS and _touches(
-                        b, half_long, half_wide, k + shift, x, y, c, s, middle, half_l, half_w
+                        b, half_long, half_wide, k + shift, x, y, c[k], s[k], middle, half_l, half_w
                     ):
                         late = k
                         break
-            if k % 2 == 0 and k < late and k + _LOOKS[2] < STEPS:
+            if k < late and k + _LOOKS[2] < STEPS:
                 for look in _LOOKS:
                     way = v * look * STEP_S
                     if _touches(
-                        b, half_long, half_wide, k + look, x + c * way, y + s * way, c, s,
-                        middle, half_l, half_w,
+                        b, half_long, half_wide, k + look, x + c[k] * way, y + s[k] * way, c[k],
+                        s[k], middle, half_l, half_w,
                     ):  # fmt: skip
                         late = k
                         break
@@ -274,24 +282,24 @@ def agreement(states: np.ndarray, before: np.ndarray, apart_s: float) -> float:
 def propose(
     states: np.ndarray, scores: np.ndarray, hits: np.ndarray, start: np.ndarray, path: np.ndarray,
     profile: np.ndarray, gains: np.ndarray, users: np.ndarray, futures: np.ndarray,
-    table: np.ndarray, body: np.ndarray, rear: float, room: np.ndarray, grid: np.ndarray,
-    corner: np.ndarray, older: np.ndarray, apart_s: float,
+    along: np.ndarray, table: np.ndarray, body: np.ndarray, rear: float, room: np.ndarray,
+    grid: np.ndarray, corner: np.ndarray, older: np.ndarray, apart_s: float,
 ) -> None:  # fmt: skip
     """Fill states [P, STEPS, 7], scores [P, COLUMNS] and seconds to collision [P] of P proposals.
 
     Args:
         start, path, profile, gains, body: as in `rollout`.
-        users: [N, 7] road users; futures: [N, STEPS, 3] where they will be.
+        users: [N, 7] road users; futures: [N, STEPS, 3] where they will be; along: the same
+            beside the path, from `along_path`.
         table: [P, 5] what each proposal does.
         rear: rear axle to rear bumper.
         room: metres of road left and right of the path; and 1 where a line has to be kept.
         grid: uint8 drivable probability, empty when unknown; corner: x_min, y_min, cell.
         older, apart_s: a plan made before, and how long ago, for agreement.
     """
-    along = along_path(path, users, futures)
     boxes = boxes_of(futures)
     margins = margins_of(users, boxes, body[0], rear, body[1])
-    near = reach_of(users, futures, STEPS * STEP_S * (start[0] + 3.0) + body[0])
+    near = nearby(along, STEPS * STEP_S * (start[0] + 3.0) + body[0])
     for p in range(table.shape[0]):
         row = table[p]
         gained = rollout(states[p], start, path, profile, along, gains, row, body)
