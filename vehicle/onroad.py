@@ -268,7 +268,7 @@ def _loop(
 
 def _tell(car: Car, drive: Drive, tally: _Tally, punctuality: str) -> None:
     """Leave the loop's own health for the others to show."""
-    health = drive.sight.health
+    health = drive.pilot.joined(drive.sight.health)
     facts = {**tally.note, "pid": os.getpid(), "words": punctuality}
     car.tell(**facts, ok=health.ok, detail=health.detail)
 

@@ -56,6 +56,17 @@ class Pilot:
         """Leave a minimal risk manoeuvre: a person says that the car may go on."""
         self._ladder = Ladder()
 
+    def joined(self, seeing: Health) -> Health:
+        """Return the loop's own health: this, and that of what sees."""
+        words = "; ".join(h.detail for h in (seeing, self.health) if h.detail)
+        failed = {n: c for n, c in self.health.counters.items() if n != "answered"}
+        return replace(
+            seeing,
+            ok=seeing.ok and self.health.ok,
+            detail=words,
+            counters={**seeing.counters, **failed},
+        )
+
     def act(
         self, scene: Scene | None, obs: Observation, rung: Rung, budget: Budget
     ) -> tuple[Plan | None, ControlCommand | None]:

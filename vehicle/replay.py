@@ -39,7 +39,7 @@ class ReplayReport:
         timing_us: percentiles per stage, and of the whole tick under "tick".
         missed: ticks over the deadline; only counts at a real speed.
         parts: which parts drove, and why others did not.
-        health: of perception: its counters and the last fault in words.
+        health: of the loop: how perception answered, what failed, and the last fault in words.
         real_time_ratio: route seconds per wall second.
     """
 
@@ -193,6 +193,7 @@ def _report(
     drive: Drive,
     seconds: float,
 ) -> ReplayReport:
+    health = drive.pilot.joined(drive.sight.health)
     return ReplayReport(
         route=name,
         car_id=drive.car_id,
@@ -211,8 +212,8 @@ def _report(
         missed=tally.missed if speed != "max" else 0,
         cancelled=tally.cancelled,
         parts=dict(drive.parts),
-        health=dict(drive.sight.health.counters),
-        fault=drive.sight.health.detail if drive.sight.state == "drives" else "",
+        health=dict(health.counters),
+        fault=health.detail if drive.sight.state == "drives" else drive.pilot.health.detail,
         seconds=round(seconds, 3),
         real_time_ratio=round(tally.route_s / seconds, 3) if seconds > 0 else 0.0,
     )

@@ -315,6 +315,10 @@ def test_a_part_that_fails_is_named_and_the_tick_is_answered(
     assert "ZeroDivisionError: nobody thought of this" in drive.pilot.health.detail
     assert drive.pilot.health.counters["safety" if name == "envelope" else name] == 12
     assert not drive.pilot.health.ok
+    joined = drive.pilot.joined(drive.sight.health)
+    assert not joined.ok
+    assert "nobody thought of this" in joined.detail
+    assert joined.counters["fresh"] == 15
     assert ticks[-1].timing.rung == "mrm"
     assert min(t.command.accel_mps2 for t in ticks) >= -8.0
     monkeypatch.undo()
