@@ -155,6 +155,9 @@ def self_test(folder: Path) -> None:
         for spec in bundle.outputs:
             _compare(bundle, spec.name, answer[spec.name], golden.get(f"out_{spec.name}"))
         _try_hard_images(bundle, engine, hard_images(bundle.inputs, golden))
+    if any(entry.name == HALF for entry in bundle.files):
+        with Engine(folder / HALF) as half:
+            _try_hard_images(bundle, half, hard_images(half.inputs, {}))
 
 
 def pack(folder: Path) -> bytes:

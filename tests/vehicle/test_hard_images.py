@@ -100,6 +100,18 @@ def test_an_even_network_passes_however_busy_the_machine(tmp_path: Path) -> None
     bundles.self_test(tmp_path)
 
 
+def test_the_network_for_half_of_the_cameras_is_tried_too(tmp_path: Path) -> None:
+    tiny_bundle.make(tmp_path, rich=True)
+    bundles.self_test(tmp_path)
+    bundle = bundles.load(tmp_path)
+    fields = {n: getattr(bundle, n) for n in bundle.__slots__ if n != "files"}
+    files: dict[str, bytes | Path] = {entry.name: tmp_path / entry.name for entry in bundle.files}
+    assert bundles.HALF in files
+    bundles.write(tmp_path, files | {bundles.HALF: spoiled("nan")}, **fields)
+    with pytest.raises(SelfTestError, match="not finite on a black picture"):
+        bundles.self_test(tmp_path)
+
+
 def test_what_is_measured_once_too_slow_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
     images = {name: {"name": np.zeros(1)} for name in ("black", "white", "noise")}
     now_ns, runs = [0], dict.fromkeys(images, 0)
