@@ -27,6 +27,7 @@ TRACKED: Final = 8
 """Channels of the memory in which own motion is looked for."""
 
 _TURN_ARM_M: Final = 20.0
+_DOUBTS: Final = 16
 _LANE_PRIOR: Final = -5.0
 _LANE_LOGIT_MAX: Final = 16.0
 """Keeps squares of masses inside float32, and their sum above zero."""
@@ -103,14 +104,15 @@ class EgoMotionHead(nn.Module):
 
     The memory's covered cells say how far the car believes it went. Where what stands still does
     not lie where memory puts it, the gradient of the map says how wrong that was: the least-squares
-    shift along x and y and turn about the rear axle. Without memory the answer means nothing.
+    shift along x and y and turn about the rear axle. Small shifts are noise: how far to go along
+    with one is learned. Without memory the answer means nothing.
     Source: Lucas & Kanade, "An iterative image registration technique" (1981), on feature maps.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.told = nn.Linear(BEV_BOX.nx + BEV_BOX.ny, 2)
-        self.wrong = nn.Linear(3, 2, bias=False)
+        self.wrong = nn.Sequential(nn.Linear(3, _DOUBTS), nn.ReLU(), nn.Linear(_DOUBTS, 2))
         x_m = BEV_BOX.x_min_m + (torch.arange(BEV_BOX.nx) + 0.5) * BEV_BOX.cell_m
         y_m = BEV_BOX.y_min_m + (torch.arange(BEV_BOX.ny) + 0.5) * BEV_BOX.cell_m
         place = torch.stack(torch.meshgrid(x_m, y_m, indexing="ij"))[:, 1:-1, 1:-1] / _TURN_ARM_M
@@ -132,7 +134,7 @@ class EgoMotionHead(nn.Module):
             2.0 * (way * change).sum(dim=(1, 2, 3)) / ((way * way).sum(dim=(1, 2, 3)) + 1e-3)
             for way in (ahead, aside, turned)
         ]
-        return self.told(10.0 * seen) + self.wrong(torch.stack(shifts, dim=1))
+        return self.told(10.0 * seen) + self.wrong(10.0 * torch.stack(shifts, dim=1))
 
 
 def _inner(map_XY: Tensor, dx: int, dy: int) -> Tensor:
