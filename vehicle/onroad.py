@@ -246,14 +246,14 @@ def _loop(
     end = None if options.seconds is None else max(1, round(options.seconds * rate_hz))
     if found is None:
         raise NothingToDriveError("the source has no frame to drive on")
-    stolen = Stolen()
+    stolen, a_second = Stolen(), max(1, round(rate_hz))
     while found is not None and (end is None or number < end):
         release_ns = start_ns + number * period_ns
         clock.sleep_until(release_ns)
         obs = _stamped(found, number, release_ns)
         tick = drive.tick(obs, release_ns)
         tally.take(tick, obs.ego is not None, stolen.since_last_ms())
-        if number % round(rate_hz) == 0:
+        if (tally.ticks - 1) % a_second == 0:
             _tell(car, drive, tally, punctuality)
             if options.parent not in (None, os.getppid()):
                 raise KeyboardInterrupt
