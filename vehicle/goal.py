@@ -36,10 +36,21 @@ _OTHER: Final = (
 
 _WAYS_TO_LOOK: Final = 1 + len(_OTHER)
 _SOME: Final = 24
+_CALM: Final = 5
+"""A way that keeps less than the widest margin is held against others every so many ticks."""
+
 _SMALL_M: Final = 9.0
 """A region shorter than this is aimed at by a grid of points; a longer one along its middle."""
 
-_GRID: Final = (0.5, 0.25, 0.75, 0.08, 0.92)
+_NEAR, _FAR = 0.25, 0.42
+_SPOTS: Final = 0.5 + np.array(
+    [(0.0, 0.0)]
+    + [(a, 0.0) for a in (_NEAR, -_NEAR, _FAR, -_FAR)]
+    + [(0.0, a) for a in (_NEAR, -_NEAR, _FAR, -_FAR)]
+    + [(a, b) for a in (_FAR, -_FAR) for b in (_FAR, -_FAR)]
+)
+"""Where in a small region to aim, as shares of its length and width."""
+
 _SHARES: Final = (0.0, 0.25, -0.25, 0.45, -0.45)
 _STATIONS: Final = 7
 _TIMES: Final = 4
@@ -126,7 +137,7 @@ class Arriver:
         self._ways = np.zeros((_MAX_WAYS, WAY))
         self._states = np.zeros((STEPS_FAR + 1, 7))
         self._kept: _Kept | None = None
-        self._turn = 0
+        self._turn = self._ticks = 0
 
     def find(self, goal: Goal, ego: EgoState, path_m: np.ndarray, around: Around) -> Arrival | None:
         """Return the best way to arrive, None when none is found.
@@ -137,7 +148,8 @@ class Arriver:
         start = np.array([max(ego.speed_mps, 0.0), ego.accel_mps2, ego.curvature_1pm])
         had = self._kept is not None
         kept = self._go_on(ego, start, around)
-        if kept is not None and kept.margin == 0:
+        self._ticks += 1
+        if kept is not None and (kept.margin == 0 or self._ticks % _CALM):
             return kept
         times = arrival_times(goal)
         if not len(times):
@@ -303,10 +315,9 @@ def _in_small(region: np.ndarray, goal: Goal) -> np.ndarray:
     c, s = math.cos(turn), math.sin(turn)
     flat = region @ np.array([[c, -s], [s, c]])
     low, high = flat.min(axis=0), flat.max(axis=0)
-    share = np.array([(i, j) for i in _GRID for j in _GRID])
-    points = (low + (high - low) * share) @ np.array([[c, s], [-s, c]])
+    points = (low + (high - low) * _SPOTS) @ np.array([[c, s], [-s, c]])
     keep = _inside(points, region)
-    points, off = points[keep], 0.3 * np.abs(share - 0.5).sum(axis=1)[keep]
+    points, off = points[keep], 0.3 * np.abs(_SPOTS - 0.5).sum(axis=1)[keep]
     rows = _posed(points, np.arctan2(points[:, 1], points[:, 0]), goal, 0.0)
     rows[:, 4] += np.repeat(off, len(rows) // max(1, len(off)))
     return rows
