@@ -50,21 +50,26 @@ class OpenVino:
         data = read_model(path)
         try:
             core = openvino.Core()
-            compiled = core.compile_model(core.read_model(data), "CPU", options)
-            self.inputs = tuple(_spec(port) for port in compiled.inputs)
+            model = core.read_model(data)
+            # compiling lets a port go by more names than its own: keep those of the file
+            named = [[port.any_name for port in ports] for ports in (model.inputs, model.outputs)]
+            compiled = core.compile_model(model, "CPU", options)
+            self._ports = dict(zip(named[0], compiled.inputs, strict=True))
+            outlets = dict(zip(named[1], compiled.outputs, strict=True))
+            self.inputs = tuple(_spec(name, port) for name, port in self._ports.items())
         except Exception as error:
             raise ModelFileError(
                 f"{path} ({len(data)} bytes) is not a network that openvino can run: {error}"
             ) from error
         self._requests = [compiled.create_infer_request() for _ in range(SIDES)]
-        found = {port.any_name: _spec(port) for port in compiled.outputs}
+        found = {name: _spec(name, port) for name, port in outlets.items()}
         first, second = (
             {n: np.zeros(s.shape, s.dtype) for n, s in found.items()} for _ in range(SIDES)
         )
         self.outputs = first, second
         for side, request in enumerate(self._requests):
             for name, array in self.outputs[side].items():
-                request.set_tensor(name, self._tensor(array, shared_memory=True))
+                request.set_tensor(outlets[name], self._tensor(array, shared_memory=True))
             for spec in self.inputs:
                 self.bind(side, spec.name, np.zeros(spec.shape, spec.dtype))
             try:
@@ -74,7 +79,8 @@ class OpenVino:
 
     def bind(self, side: int, name: str, array: np.ndarray) -> None:
         """Let runs of `side` read the input `name` from `array`."""
-        self._requests[side].set_tensor(name, self._tensor(array, shared_memory=True))
+        tensor = self._tensor(array, shared_memory=True)
+        self._requests[side].set_tensor(self._ports[name], tensor)
 
     def prepare(self) -> None:
         """Do nothing: a request can be used again."""
@@ -87,8 +93,6 @@ class OpenVino:
         """Do nothing: a synchronous run cannot be stopped, only waited for."""
 
 
-def _spec(port: Any) -> TensorSpec:
+def _spec(name: str, port: Any) -> TensorSpec:
     shape = tuple(int(d) for d in port.shape)  # raises where a size is not fixed
-    return TensorSpec(
-        name=port.any_name, shape=shape, dtype=np.dtype(port.element_type.to_dtype()).name
-    )
+    return TensorSpec(name=name, shape=shape, dtype=np.dtype(port.element_type.to_dtype()).name)

@@ -276,6 +276,24 @@ def test_openvino_runs_the_same_file_and_comes_back_at_the_deadline(tmp_path: Pa
         assert all(np.array_equal(first[n], kept[n]) for n in first)
 
 
+def test_openvino_keeps_the_names_of_the_file(tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="the extra [openvino] is not installed")
+    value = helper.make_tensor_value_info
+    nodes = [
+        helper.make_node("Add", ["x", "x"], ["inside"]),
+        helper.make_node("Identity", ["inside"], ["rows"]),
+        helper.make_node("Mul", ["inside", "x"], ["y"]),
+    ]
+    x, y, rows = (value(n, TensorProto.FLOAT, [4]) for n in ("x", "y", "rows"))
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model([x], [y, rows], nodes, {}))
+    with Engine(path, runtime="openvino") as engine:
+        assert [s.name for s in engine.outputs] == ["y", "rows"]
+        answer = engine.run({"x": np.full(4, 3.0, np.float32)})
+    assert (answer["rows"] == 6.0).all()
+    assert (answer["y"] == 18.0).all()
+
+
 def test_openvino_names_a_file_it_cannot_run(tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="the extra [openvino] is not installed")
     path = tmp_path / "model.onnx"
