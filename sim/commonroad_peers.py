@@ -37,7 +37,8 @@ from commonroad_dc.feasibility import solution_checker as judge  # noqa: E402
 BEFORE_M, AFTER_M = 30.0, 150.0
 """The stock code raises a projection error where a trajectory leaves its reference path."""
 
-WALL_S = 120.0
+MOST_S = 120.0
+"""CPU seconds after which the harness gives up on a scenario; wall time says too much of others."""
 
 
 class NoTrajectoryError(Exception):
@@ -169,6 +170,8 @@ class Frenetix:
             "yaw": yaw, "v": max(start.velocity, 0.01), "a": 0.0, "wheel": wheel,
         }  # fmt: skip
         self._axial: Any = None
+        self._found: Any = None
+        self._held = 0
         self._step = int(start.time_step)
         self._states = [self._state()]
 
@@ -291,19 +294,23 @@ class Frenetix:
         handler.evaluate_all_current_functions(True)
         found = next((t for t in handler.get_sorted_trajectories() if self._free(t)), None)
         spent = time.process_time() - begin
-        if found is None:
+        self._held += 1  # with nothing new it goes on with what it found last, while there is any
+        if found is not None:
+            self._found, self._held = found, 1
+        k = self._held
+        if self._found is None or k >= len(self._found.cartesian.x):
             raise NoTrajectoryError(spent)
-        c, s = found.cartesian, found.curvilinear
-        wheel = math.atan(self._base * float(c.kappa[1]))
+        c, s = self._found.cartesian, self._found.curvilinear
+        wheel = math.atan(self._base * float(c.kappa[k]))
         self._now = {
-            "x": float(c.x[1]), "y": float(c.y[1]), "yaw": float(c.theta[1]), "v": float(c.v[1]),
-            "a": float(c.a[1]), "wheel": wheel,
+            "x": float(c.x[k]), "y": float(c.y[k]), "yaw": float(c.theta[k]), "v": float(c.v[k]),
+            "a": float(c.a[k]), "wheel": wheel,
         }  # fmt: skip
         self._axial = None
         if (self._now["v"] < self.SLOW_MPS) == slow:
             self._axial = (
-                np.array([s.s[1], s.s_dot[1], s.s_ddot[1]]),
-                np.array([s.d[1], s.d_dot[1], s.d_ddot[1]]),
+                np.array([s.s[k], s.s_dot[k], s.s_ddot[k]]),
+                np.array([s.d[k], s.d_dot[k], s.d_ddot[k]]),
             )
         self._step += 1
         self._states.append(self._state())
@@ -332,7 +339,7 @@ def _ks(state: Any, wheel: float, back: float) -> KSState:
 
 def drive(make: Any, path: Path, out: Path) -> dict[str, Any]:
     """Let a planner drive a scenario; write its solution where it reaches the goal."""
-    begin, cycles, said = time.perf_counter(), [], ""
+    begin, cycles, said = time.process_time(), [], ""
     try:
         scenario, problems = CommonRoadFileReader(str(path)).open()
         problem = next(iter(problems.planning_problem_dict.values()))
@@ -341,8 +348,8 @@ def drive(make: Any, path: Path, out: Path) -> dict[str, Any]:
         while not planner.reached():
             if len(planner.states()) > end - problem.initial_state.time_step:
                 raise TooLateError("goal not reached in time")
-            if time.perf_counter() - begin > WALL_S:
-                raise TooLateError(f"wall limit of {WALL_S:.0f} s")
+            if time.process_time() - begin > MOST_S:
+                raise TooLateError(f"limit of {MOST_S:.0f} CPU seconds")
             if (spent := planner.step()) is not None:
                 cycles.append(spent * 1e3)
         made = crs.PlanningProblemSolution(
