@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 from safety_laws import (
+    along_a_course_the_lane_is_the_plans,
+    broken_tracks_leave_numbers,
     contacts_are_where_an_exact_arc_puts_them,
     the_rules_are_those_of_a_lane_drawn_another_way,
 )
@@ -373,7 +375,12 @@ def young_tracks_are_nobody_yet(m: Any) -> None:
     assert m.road_users(None).shape == (0, 7)
 
 
-LONG = (contacts_are_where_an_exact_arc_puts_them, the_rules_are_those_of_a_lane_drawn_another_way)
+LONG = (
+    along_a_course_the_lane_is_the_plans,
+    broken_tracks_leave_numbers,
+    contacts_are_where_an_exact_arc_puts_them,
+    the_rules_are_those_of_a_lane_drawn_another_way,
+)
 
 CHECKS: tuple[Callable[[Any], None], ...] = (
     *(
@@ -383,4 +390,4 @@ CHECKS: tuple[Callable[[Any], None], ...] = (
     ),
     *LONG,
 )
-"""All checks, in the order of this file; the long ones last."""
+"""All checks, in the order of this file; those of `safety_laws`, some of them long, last."""
