@@ -143,6 +143,7 @@ class Engine:
             self._worker.start(side)
             if not self._worker.wait(deadline_mono_ns):
                 self._runtime.cancel()
+                self._worker.demote()
                 raise InferenceCancelledError(
                     f"inference was stopped at its deadline, {self._since_ms():.2f} ms after it "
                     "began"
@@ -185,7 +186,6 @@ class Engine:
         now_ns = time.monotonic_ns()
         until_ns = now_ns + (SETTLE_US * 1_000 if deadline_ns is not None else 3_600 * 10**9)
         if not self._worker.wait(until_ns if deadline_ns is None else min(until_ns, deadline_ns)):
-            self._worker.demote()
             raise InferenceHungError(
                 f"inference of an earlier frame has not come back {self._since_ms():.1f} ms after "
                 "it began; nothing new is started"

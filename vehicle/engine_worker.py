@@ -63,10 +63,11 @@ class Worker:
         self._work = wrap(self._work)
 
     def demote(self) -> None:
-        """Take a thread that hangs out of the real-time class.
+        """Take a thread whose run is late out of the real-time class, for it may hang.
 
-        There it would keep the core from everybody below, until Linux takes the core from the
-        class, and so from the loop, for 50 ms of each second. `start` puts it back.
+        There it would keep the core from the network for half of the cameras, which stands as high,
+        until Linux takes the core from the class, and so from the loop, for 50 ms of each second.
+        `start` puts it back.
         """
         if self._policy == os.SCHED_FIFO:
             with contextlib.suppress(OSError):

@@ -180,6 +180,29 @@ def test_the_helper_thread_stands_one_step_below_the_loop(tiny_path: Path) -> No
         assert os.sched_getscheduler(engine.thread_id) == os.SCHED_OTHER
 
 
+def test_a_late_run_leaves_the_real_time_class_and_the_next_one_is_back_in_it(
+    tiny_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hung, x = Hung(), {"x": np.zeros(1, np.float32)}
+    monkeypatch.setattr("vehicle.engine.open_runtime", lambda *_: hung)
+    with Engine(tiny_path) as engine:
+        try:
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(20))
+        except PermissionError:
+            pytest.skip("no SCHED_FIFO on this machine")
+        try:
+            hung.free.clear()
+            with pytest.raises(InferenceCancelledError):
+                engine.run(x, time.monotonic_ns() + 2_000_000)
+            assert os.sched_getscheduler(engine.thread_id) == os.SCHED_OTHER
+            hung.free.set()
+            time.sleep(0.05)
+            engine.run(x, time.monotonic_ns() + 10**10)
+            assert os.sched_getscheduler(engine.thread_id) == os.SCHED_FIFO
+        finally:
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 def test_past_deadline_is_refused_before_it_runs(slow_path: Path) -> None:
     with (
         Engine(slow_path) as engine,
