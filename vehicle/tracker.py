@@ -45,7 +45,9 @@ class TrackerConfig:
         least_overlap: generalised overlap below which nothing matches then.
         switch_cost: added, in squared sigmas, between two kinds of one family.
         noise_m: standard deviation of a detected position, plus `noise_ratio` of its range.
-        speed_noise_mps: standard deviation of a detected velocity.
+        speed_noise_mps: standard deviation of a detected velocity if ticks were independent:
+            a network reads speeds off looks, so its error stays for seconds; at 36 Hz a small one
+            would hold every track to what the first look said.
         accel_mps2: process noise per kind (KINDS order): what road users do unannounced.
         speed_mps: standard deviation of the speed of a new track, per kind.
         yaw_gain, shape_gain: how far a detection turns a track, and changes its size.
@@ -64,7 +66,7 @@ class TrackerConfig:
     switch_cost: float = 4.0
     noise_m: float = 0.6
     noise_ratio: float = 0.04
-    speed_noise_mps: float = 1.0
+    speed_noise_mps: float = 6.0
     accel_mps2: tuple[float, ...] = (
         *(2.0, 0.8, 2.0, 1.5, 1.5),
         *(1.5, 2.5, 2.0, 0.3, 0.3, 2.0, 2.5),
