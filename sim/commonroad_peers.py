@@ -141,7 +141,6 @@ class Frenetix:
     """
 
     HORIZON_S, T_MIN_S, SLOW_MPS, SIDE_M = 3.0, 1.1, 2.0, 3.0
-    REFERENCE, PREDICTION = 3.0, 200.0
 
     def __init__(self, scenario: Any, problem: Any) -> None:
         import frenetix
@@ -199,30 +198,24 @@ class Frenetix:
 
         dt, car, steer = self._scenario.dt, self._car, self._car.steering
         handler = self._f.TrajectoryHandler(dt=dt)
-        handler.add_feasability_function(ff.CheckYawRateConstraint(steer.max, self._base, False))
-        handler.add_feasability_function(
-            ff.CheckAccelerationConstraint(car.longitudinal.v_switch, car.longitudinal.a_max, False)
-        )
-        handler.add_feasability_function(ff.CheckCurvatureConstraint(steer.max, self._base, False))
-        handler.add_feasability_function(
-            ff.CheckCurvatureRateConstraint(self._base, steer.v_max, False)
-        )
-        handler.add_cost_function(cf.CalculateLateralJerkCost("lateral_jerk", 1.0))
-        handler.add_cost_function(cf.CalculateLongitudinalJerkCost("longitudinal_jerk", 1.0))
-        handler.add_cost_function(
-            cf.CalculateDistanceToReferencePathCost("reference", self.REFERENCE)
-        )
-        handler.add_cost_function(
-            cf.CalculateVelocityOffsetCost(
-                "velocity_offset", 1.0, self._wish(), dt, self.T_MIN_S, False, 2
-            )
-        )
+        push = car.longitudinal
+        for check in (
+            ff.CheckYawRateConstraint(steer.max, self._base, False),
+            ff.CheckAccelerationConstraint(push.v_switch, push.a_max, False),
+            ff.CheckCurvatureConstraint(steer.max, self._base, False),
+            ff.CheckCurvatureRateConstraint(self._base, steer.v_max, False),
+        ):
+            handler.add_feasability_function(check)
+        wish, others = self._wish(), self._others()
         # of the core's three predictions the fastest: the others take ten times its time here
-        handler.add_cost_function(
-            cf.CalculateCollisionProbabilityMahalanobis(
-                "prediction", self.PREDICTION, self._others()
-            )
-        )
+        for cost in (
+            cf.CalculateLateralJerkCost("lateral_jerk", 1.0),
+            cf.CalculateLongitudinalJerkCost("longitudinal_jerk", 1.0),
+            cf.CalculateDistanceToReferencePathCost("reference", 3.0),
+            cf.CalculateVelocityOffsetCost("velocity", 1.0, wish, dt, self.T_MIN_S, False, 2),
+            cf.CalculateCollisionProbabilityMahalanobis("prediction", 200.0, others),
+        ):
+            handler.add_cost_function(cost)
         handler.add_function(tf.FillCoordinates(slow, self._now["yaw"], self._axes, self.HORIZON_S))
         return handler
 
