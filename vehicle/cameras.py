@@ -16,8 +16,8 @@ FaultKind = Literal[
 ]
 
 SAMPLES: Final = (8, 32)
-"""Rows and columns of the pixels that are looked at: 256 of a camera's 18,000 or more. A picture that
-just came is not in the processor's caches: what is looked at costs, not what is computed."""
+"""Rows and columns of the pixels that are looked at: 256 of a camera's 18,000 or more. A new
+picture is not in the processor's caches: what is looked at costs, not what is computed."""
 
 GREEN: Final = 1
 """The channel that is looked at: most of what a sensor sees; all three take three times as long."""

@@ -15,6 +15,9 @@ BELOW_CALLER: Final = 1
 """How far below the loop this thread stands in the real-time class, so that the loop, when its
 deadline comes, takes the core away from a run that does not stop."""
 
+FIRST_OF_ORDINARY: Final = -20
+"""The least nice value."""
+
 
 class Worker:
     """One long-lived thread that does one job at a time for one caller.
@@ -67,11 +70,13 @@ class Worker:
 
         There it would keep the core from the network for half of the cameras, which stands as high,
         until Linux takes the core from the class, and so from the loop, for 50 ms of each second.
-        `start` puts it back.
+        `start` puts it back. Below the class it is the first of all: when it comes back it holds
+        the interpreter's lock for some microseconds, and the loop may be waiting for that.
         """
         if self._policy == os.SCHED_FIFO:
             with contextlib.suppress(OSError):
                 os.sched_setscheduler(self.thread_id, os.SCHED_OTHER, os.sched_param(0))
+                os.setpriority(os.PRIO_PROCESS, self.thread_id, FIRST_OF_ORDINARY)
             self._policy = None
 
     def close(self) -> None:

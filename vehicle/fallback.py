@@ -31,6 +31,8 @@ class LadderConfig:
         probe_most_s: that wait doubles with each failure, up to this.
         settle_s: all cameras without a late answer this long, and failures are forgotten.
         fits_ratio: all cameras must be expected in this share of the time there is.
+        doubt_ratio: where they are not, they are asked for after this many times the wait, lest a
+            wrong expectation last for ever.
     """
 
     coast_s: float = 0.5
@@ -40,6 +42,7 @@ class LadderConfig:
     probe_most_s: float = 64.0
     settle_s: float = 10.0
     fits_ratio: float = 0.9
+    doubt_ratio: float = 16.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +71,7 @@ class Ladder:
         good_ticks: answers in a row that deserve a better rung.
         half_us: what half the cameras has cost lately, up at once and down slowly.
         probe_ns: all cameras are not asked for before this.
+        doubt_ns: nor before this where they are not expected to fit.
         wait_s: how long that wait was.
         full_since_ns: since when all cameras are asked for again; None: since ever.
     """
@@ -80,6 +84,7 @@ class Ladder:
     good_ticks: int = 0
     half_us: float = math.nan
     probe_ns: int = 0
+    doubt_ns: int = 0
     wait_s: float = 0.0
     full_since_ns: int | None = None
 
@@ -112,7 +117,7 @@ def step(
         if outcome == "late" and ladder.ask == "full" and ladder.halves:
             moved = _ask_half(moved, mono_ns, config)
     else:
-        moved = _up(ladder, outcome, config)
+        moved = _learnt(_up(ladder, outcome, config), ladder, outcome, cost)
         if outcome == "half":
             moved = _ask_full(_priced(moved, cost), mono_ns, config, cost)
     return replace(moved, rung="mrm") if ladder.rung == "mrm" else moved
@@ -147,13 +152,28 @@ def _up(ladder: Ladder, outcome: Outcome, config: LadderConfig) -> Ladder:
     return replace(ladder, rung=rung, bad_since_ns=None, good_ticks=good)
 
 
+def _learnt(ladder: Ladder, before: Ladder, outcome: Outcome, cost: Cost | None) -> Ladder:
+    """Take the price of all cameras beside half of them from the first look at all after some
+    looks at half."""
+    climbing = before.full_since_ns is not None and before.rung == "fewer_cameras"
+    if outcome != "fresh" or cost is None or not climbing or math.isnan(before.half_us):
+        return ladder
+    return replace(ladder, full_ratio=max(1.0, cost.took_us / max(before.half_us, 1.0)))
+
+
 def _ask_half(ladder: Ladder, mono_ns: int, config: LadderConfig) -> Ladder:
     """Ask for half the cameras; for all of them the later, the sooner that failed last time."""
     since = ladder.full_since_ns
     soon = since is not None and (mono_ns - since) * 1e-9 < config.settle_s
     wait_s = min(2.0 * ladder.wait_s, config.probe_most_s) if soon else config.probe_s
+    doubt_s = min(config.doubt_ratio * wait_s, config.probe_most_s)
     return replace(
-        ladder, ask="half", wait_s=wait_s, probe_ns=mono_ns + round(wait_s * 1e9), good_ticks=0
+        ladder,
+        ask="half",
+        wait_s=wait_s,
+        probe_ns=mono_ns + round(wait_s * 1e9),
+        doubt_ns=mono_ns + round(doubt_s * 1e9),
+        good_ticks=0,
     )
 
 
@@ -167,10 +187,11 @@ def _priced(ladder: Ladder, cost: Cost | None) -> Ladder:
 
 
 def _ask_full(ladder: Ladder, mono_ns: int, config: LadderConfig, cost: Cost | None) -> Ladder:
-    """Ask for all cameras where half of them answers steadily and all would fit."""
+    """Ask for all cameras where half of them answers steadily and all would fit, or in doubt."""
     ready = ladder.rung == "fewer_cameras" and ladder.good_ticks >= config.recover_ticks
     if not ready or mono_ns < ladder.probe_ns:
         return ladder
-    if cost is not None and (ladder.full_ratio * ladder.half_us > config.fits_ratio * cost.room_us):
+    fits = cost is None or ladder.full_ratio * ladder.half_us <= config.fits_ratio * cost.room_us
+    if not fits and mono_ns < ladder.doubt_ns:
         return ladder
     return replace(ladder, ask="full", full_since_ns=mono_ns, good_ticks=0)

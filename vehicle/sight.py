@@ -129,7 +129,9 @@ class Sight:
         if again:  # what was before means nothing now
             _forget(self._perception)
             self._tracker = Tracker()
-            self._ladder = replace(self._ladder, bad_since_ns=None, full_since_ns=None, probe_ns=0)
+            self._ladder = replace(
+                self._ladder, bad_since_ns=None, full_since_ns=None, probe_ns=0, doubt_ns=0
+            )
         found, outcome, detail, cost = (
             (None, "failed", wrong, None) if wrong else self._perceive(obs, budget)
         )

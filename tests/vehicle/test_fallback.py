@@ -81,12 +81,27 @@ class Core:
 def test_a_slow_core_settles_on_half_the_cameras_and_recovers_with_the_core() -> None:
     start = Ladder(halves=True, full_ratio=1.7)
     ladder, letters = Core(8_600.0, 5_000.0).drive(start, 0, 2_000)
-    assert letters == "l" + "h" * 1_999, "all cameras would cost 8.5 ms of 7: never tried"
-    assert (ladder.rung, ladder.ask) == ("fewer_cameras", "half")
+    assert letters.strip("lh") == ""
+    assert letters.count("l") == 4, (
+        "8.5 ms of 7 are not expected to fit: 8, 24, 56 s later, in case"
+    )
+    assert "ll" not in letters
+    assert ladder.ask == "half"
     ladder, letters = Core(4_300.0, 2_500.0).drive(ladder, 2_000, 200)
     assert letters.strip("hf") == ""
     assert letters.endswith("f" * 150)
     assert ladder.rung == "full"
+
+
+def test_a_price_that_was_wrong_does_not_keep_the_car_on_half_its_cameras() -> None:
+    ladder, letters = Core(9_000.0, 5_000.0).drive(Ladder(halves=True, full_ratio=1.7), 0, 20)
+    ladder, letters = Core(5_500.0, 5_000.0).drive(ladder, 20, 36 * 12)
+    assert letters.strip("hf") == ""
+    assert letters.endswith("f" * 36 * 3)
+    assert ladder.full_ratio < 1.2, "and the price is known from then on"
+    ladder, _ = Core(9_000.0, 5_000.0).drive(ladder, 2_000, 1)
+    ladder, letters = Core(5_500.0, 5_000.0).drive(ladder, 2_001, 72)
+    assert letters.endswith("f" * 36)
 
 
 def test_a_core_that_promises_too_much_is_tried_ever_more_rarely() -> None:
