@@ -101,13 +101,10 @@ def arc(curvature_1pm: float) -> np.ndarray:
 
 
 @njit(cache=True)
-def locate(path: np.ndarray, x: float, y: float, hint: int) -> tuple[int, float, float]:
-    """Return the row nearest to (x, y), searched downhill from `hint`, and s and offset there.
-
-    The offset is positive to the left of the path.
-    """
+def nearest(path: np.ndarray, x: float, y: float, hint: int) -> int:
+    """Return the row nearest to (x, y), searched downhill from `hint`."""
     n = path.shape[0]
-    i = min(max(hint, 0), n - 1)
+    i: int = min(max(hint, 0), n - 1)
     here = (path[i, X] - x) ** 2 + (path[i, Y] - y) ** 2
     for step in (1, -1):
         while 0 <= i + step < n:
@@ -116,9 +113,28 @@ def locate(path: np.ndarray, x: float, y: float, hint: int) -> tuple[int, float,
                 break
             i += step
             here = there
+    return i
+
+
+@njit(cache=True)
+def locate(path: np.ndarray, x: float, y: float, hint: int) -> tuple[int, float, float]:
+    """Return the row nearest to (x, y), searched downhill from `hint`, and s and offset there.
+
+    The offset is positive to the left of the path.
+    """
+    i = nearest(path, x, y, hint)
     c, s = math.cos(path[i, YAW]), math.sin(path[i, YAW])
     dx, dy = x - path[i, X], y - path[i, Y]
     return i, path[i, S] + c * dx + s * dy, -s * dx + c * dy
+
+
+@njit(cache=True)
+def facing_of(path: np.ndarray) -> np.ndarray:
+    """Return [N, 2] cos and sin of the yaw of each row, for who locates many points."""
+    out = np.empty((path.shape[0], 2))
+    for i in range(path.shape[0]):
+        out[i, 0], out[i, 1] = math.cos(path[i, YAW]), math.sin(path[i, YAW])
+    return out
 
 
 @njit(cache=True)

@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 
 from vehicle.controller import GAIN_STEP_MPS
-from vehicle.paths import KAPPA, PATH_BEHIND, YAW, locate
+from vehicle.paths import KAPPA, PATH_BEHIND, YAW, S, X, Y, locate, nearest
 
 STEPS: Final = 41
 STEP_S: Final = 0.1
@@ -68,18 +68,29 @@ def along_path(path: np.ndarray, users: np.ndarray, futures: np.ndarray) -> np.n
 
 
 @njit(cache=True)
+def edges_of(along: np.ndarray) -> np.ndarray:
+    """Return [21, 5, N] of `along_path`, by time: left, right, far and near edge, speed along."""
+    out = np.empty((along.shape[1], 5, along.shape[0]))
+    for n in range(along.shape[0]):
+        for k in range(along.shape[1]):
+            a = along[n, k]
+            out[k, 0, n], out[k, 1, n] = a[1] + a[3], a[1] - a[3]
+            out[k, 2, n], out[k, 3, n], out[k, 4, n] = a[0] + a[2], a[0] - a[2], a[4]
+    return out
+
+
+@njit(cache=True)
 def _leader(
-    along: np.ndarray, k: int, s: float, d: float, offset: float, front: float, half: float
+    edges: np.ndarray, s: float, d: float, offset: float, front: float, half: float
 ) -> tuple[float, float]:
     low, high = min(d, offset) - half, max(d, offset) + half
     gap, speed = NOWHERE_M, 0.0
-    for n in range(along.shape[0]):
-        a = along[n, k // 2]
-        if a[1] + a[3] < low or a[1] - a[3] > high or a[0] + a[2] <= s + front:
+    for n in range(edges.shape[1]):
+        if edges[0, n] < low or edges[1, n] > high or edges[2, n] <= s + front:
             continue
-        g = a[0] - a[2] - s - front
+        g = edges[3, n] - s - front
         if g < gap:
-            gap, speed = g, a[4]
+            gap, speed = g, edges[4, n]
     return gap, speed
 
 
@@ -103,10 +114,12 @@ def follow(v: float, free: float, gap: float, lead: float) -> float:
 @njit(cache=True)
 def rollout(
     out: np.ndarray,
+    beside: np.ndarray,
     start: np.ndarray,
     path: np.ndarray,
+    facing: np.ndarray,
     profile: np.ndarray,
-    along: np.ndarray,
+    edges: np.ndarray,
     gains: np.ndarray,
     row: np.ndarray,
     body: np.ndarray,
@@ -115,8 +128,10 @@ def rollout(
 
     Args:
         out: [STEPS, 7] float64, filled with STATE_COLUMNS.
+        beside: [STEPS], filled with metres left of the path.
         start: speed, acceleration, curvature now.
-        path, profile, along: from `resample`, `speed_profile` and `along_path`.
+        path, facing, profile: from `resample`, `facing_of` and `speed_profile`.
+        edges: of road users, from `edges_of`.
         gains: from `lateral_gains`.
         row: one candidate: OFFSET, TARGET, BRAKE, STOP, RATE.
         body: front overhang from the rear axle, width, largest curvature, jerk limit.
@@ -133,12 +148,15 @@ def rollout(
     if brake > 0.0:
         jerk = body[3] if brake <= _FIRM_BRAKE else _EMERGENCY_JERK
     for k in range(STEPS):
-        at, s, d = locate(path, x, y, at)
+        at = nearest(path, x, y, at)
+        dx, dy, c, si = x - path[at, X], y - path[at, Y], facing[at, 0], facing[at, 1]
+        s, d = path[at, S] + c * dx + si * dy, -si * dx + c * dy
+        beside[k] = d
         if brake > 0.0:
             want = -brake
         else:
             if k % 2 == 0:
-                gap, lead = _leader(along, k, s, d, offset, body[0], 0.5 * body[1] + 0.2)
+                gap, lead = _leader(edges[k // 2], s, d, offset, body[0], 0.5 * body[1] + 0.2)
             line = row[STOP] - s - body[0] + _IDM_GAP_M - _LINE_GAP_M
             ahead = min(at + int(0.5 * v), profile.shape[0] - 1)
             free = max(min(row[TARGET], profile[at], profile[ahead]), 0.1)
@@ -154,7 +172,10 @@ def rollout(
         aside = min(row[RATE], 0.4 * v) * STEP_S
         moved = min(aside, max(-aside, _ASIDE_1PS * STEP_S * (offset - aim)))
         aim += moved
-        turn = (yaw - path[at, YAW] + math.pi) % (2.0 * math.pi) - math.pi
+        turn = yaw - path[at, YAW] + math.pi
+        if turn < 0.0 or turn >= 2.0 * math.pi:  # a division that is seldom needed
+            turn %= 2.0 * math.pi
+        turn -= math.pi
         turn -= moved / (max(v, 1.0) * STEP_S)
         bend = path[at, KAPPA] / max(0.3, 1.0 - offset * path[at, KAPPA])
         g = gains[min(int(v / GAIN_STEP_MPS), gains.shape[0] - 1)]

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numba import njit
 
-from vehicle.paths import KAPPA, PATH_BEHIND, YAW, locate
+from vehicle.paths import KAPPA, PATH_BEHIND, YAW, facing_of, locate
 from vehicle.proposals import (
     OFFSET,
     STEP_S,
@@ -16,6 +16,7 @@ from vehicle.proposals import (
     TVY,
     TWID,
     boxes_touch,
+    edges_of,
     rollout,
 )
 
@@ -233,20 +234,19 @@ def leaves_corridor(
 
 
 @njit(cache=True)
-def manners(states: np.ndarray, path: np.ndarray) -> tuple[float, float]:
-    """Return comfort and lane keeping, 0..1."""
-    worst, brake, away, beside, row = 0.0, 0.0, 0.0, 0, PATH_BEHIND
+def manners(states: np.ndarray, beside: np.ndarray) -> tuple[float, float]:
+    """Return comfort and lane keeping, 0..1; `beside`: [STEPS] metres left of the path."""
+    worst, brake, away, out = 0.0, 0.0, 0.0, 0
     for k in range(STEPS):
         worst = max(worst, states[k, 4] ** 2 * abs(states[k, 6]))
         brake = max(brake, -states[k, 5])
-        row, _, d = locate(path, states[k, 1], states[k, 2], row)
-        away += abs(d)
-        beside += abs(d) > _LANE_M
+        away += abs(beside[k])
+        out += abs(beside[k]) > _LANE_M
     comfort = 1.0 - max(0.0, worst - _LATERAL_MPS2) / 3.0
     if brake > _HARD_MPS2:
         comfort -= 0.5
     comfort -= 0.1 * max(0.0, brake - 3.0)
-    return max(0.0, comfort), max(0.0, 1.0 - beside / STEPS - 0.2 * away / STEPS)
+    return max(0.0, comfort), max(0.0, 1.0 - out / STEPS - 0.2 * away / STEPS)
 
 
 @njit(cache=True)
@@ -299,10 +299,11 @@ def propose(
     """
     boxes = boxes_of(futures)
     margins = margins_of(users, boxes, body[0], rear, body[1])
+    facing, edges, beside = facing_of(path), edges_of(along), np.empty(STEPS)
     near = nearby(along, STEPS * STEP_S * (start[0] + 3.0) + body[0])
     for p in range(table.shape[0]):
         row = table[p]
-        gained = rollout(states[p], start, path, profile, along, gains, row, body)
+        gained = rollout(states[p], beside, start, path, facing, profile, edges, gains, row, body)
         hits[p], scores[p, TTC] = collisions(
             states[p], users, boxes, margins, near, body[0], rear, body[1]
         )
@@ -319,7 +320,7 @@ def propose(
         ):
             scores[p, DAC] *= 0.2
         scores[p, EP] = max(0.0, gained)
-        scores[p, CF], scores[p, LK] = manners(states[p], path)
+        scores[p, CF], scores[p, LK] = manners(states[p], beside)
         scores[p, EC] = agreement(states[p], older, apart_s)
         scores[p, TLC] = 1.0 if gained + body[0] < room[2] or room[2] < 0.0 else 0.0
         scores[p, GOAL] = 1.0
