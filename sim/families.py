@@ -273,4 +273,4 @@ _RARE: Final = {
 FAMILIES: Final[dict[str, Family]] = {**_COMMON, **_RARE}
 
 BASE_FAMILIES: Final = ("town_drive", "jaywalker", "sudden_brake")
-"""What the base network was trained on and the fleet of the demo drives."""
+"""What the first base network was trained on and the fleet of the demo drives."""

@@ -20,8 +20,8 @@ def test_one_turn_of_the_loop_reaches_the_car_again(tmp_path: Path) -> None:
     assert facts["mine"]["frames"] >= 1
     assert facts["train"]["steps"] == loop.TINY.steps
     assert facts["publish"]["tampered"] == "TamperedReleaseError"
-    assert set(facts["publish"]["installed"].values()) == {"base@2"}
-    assert {d["bundle"] for d in facts["again"]["drives"]} == {"base@2"}
+    assert set(facts["publish"]["installed"].values()) == {"base@3"}
+    assert {d["bundle"] for d in facts["again"]["drives"]} == {"base@3"}
     report.write_page(home, facts)
     assert "recall of cars in fog" in (home.reports / "turn.md").read_text()
 

@@ -19,11 +19,11 @@ from training.frames import Frames
 from training.judge import detected
 from training.model import NetR
 
-LEAST_OBJECTS: Final = 30
+LEAST_OBJECTS: Final = 20
 """A kind with fewer right detections is fitted together with all kinds that are as rare."""
 
 BINS: Final = 10
-_SCALES: Final = (0.3, 2.0)
+_SCALES: Final = (0.3, 3.0)
 _OFFSETS: Final = (-3.0, 3.0)
 
 

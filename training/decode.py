@@ -17,10 +17,14 @@ _LOG_SIZE: Final = (np.log(0.2), np.log(25.0))
 
 
 def peaks(heat_XY: np.ndarray, least_prob: float) -> np.ndarray:
-    """Return the cells [P, 2] largest of their 3x3 and at least `least_prob`, best first."""
+    """Return the cells [P, 2] largest of their 3x3 and at least `least_prob`, best first.
+
+    Of equal cells the first is the peak, as in the car: uint8 networks often say the same twice.
+    """
     padded = np.pad(heat_XY, 1, constant_values=-1.0)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3))
-    cells = np.argwhere((heat_XY >= least_prob) & (heat_XY >= windows.max(axis=(2, 3))))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3)).reshape(*heat_XY.shape, 9)
+    earlier, later = windows[..., :4].max(axis=2), windows[..., 5:].max(axis=2)
+    cells = np.argwhere((heat_XY >= least_prob) & (heat_XY > earlier) & (heat_XY >= later))
     return cells[np.argsort(-heat_XY[cells[:, 0], cells[:, 1]], kind="stable")]
 
 

@@ -35,12 +35,13 @@ MODEL: Final = "model.onnx"
 HALF: Final = "half.onnx"
 GOLDEN: Final = "golden.npz"
 GOLDEN_TOLERANCE: Final = {
-    **{"heat": 0.08, "box": 1.0, "dense": 0.15, "uncertainty": 0.05, "lanes": 8.0, "light": 3.0},
-    **{"flow": 1.0, "ego_motion": 0.3, "memory_out": 0.4, "rows": 2.0},
+    **{"heat": 0.25, "box": 2.0, "dense": 0.25, "uncertainty": 0.05, "lanes": 8.0, "light": 3.0},
+    **{"flow": 2.0, "ego_motion": 0.3, "memory_out": 0.4, "rows": 2.0},
 }
-"""Largest difference another processor or runtime may show: a few uint8 steps of each output, seen
-when kernels round differently (openvino: heat 0.05, velocity 0.55, raster 0.09); the embedding's is
-a tenth of its own spread. A step of a velocity is 0.2 m/s; a lane nobody sees may jump."""
+"""Largest difference another processor or runtime may show in any cell: a few uint8 steps of each
+output, seen when kernels round differently (openvino: heat 0.14, velocity 1.0, raster 0.13); the
+embedding's is a tenth of its own spread. A step of a velocity is 0.2 m/s, scores are stretched by
+their calibration, and a lane nobody sees may jump."""
 
 CALIBRATION_FRAMES: Final = 64
 STATISTICS_FRAMES: Final = 1_500

@@ -13,7 +13,7 @@ from training.recall import inputs_of
 from vehicle.contracts.sample import LABEL_MIN_PIXELS
 from vehicle.contracts.scene import BEV_BOX, KINDS
 
-LEAST_PROB = 0.05
+LEAST_PROB = 0.01
 """Detections below count for nothing, not even for average precision."""
 
 Answer = dict[str, np.ndarray]

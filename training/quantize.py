@@ -28,6 +28,14 @@ from training.model import PIXEL_SPREAD, PIXEL_ZERO
 
 PICTURES: Final = ("front", "side")
 MEMORY: Final = "memory"
+LOGIT_RANGE: Final = {
+    "net.heat.1.weight": (-10.0, 6.0),
+    "net.dense.weight": (-8.0, 8.0),
+    "net.lanes.column.weight": (-16.0, 16.0),
+}
+"""Logits beyond say no more than "surely": they are cut off, so that 256 steps are fine ones. The
+least certain of twelve kinds would stretch one step of the heat map to 0.3 otherwise."""
+
 QUANTISED_OPS: Final = ("Conv", "Relu", "Resize", "Add")
 
 
@@ -68,6 +76,11 @@ def quantise(float_model: Path, frames: Iterable[Mapping[str, np.ndarray]]) -> o
         ]
         for name in PICTURES
     }
+    for node in onnx.load(float_model).graph.node:
+        if node.op_type == "Conv" and node.input[1] in LOGIT_RANGE:
+            low, high = (np.array(v, np.float32) for v in LOGIT_RANGE[node.input[1]])
+            cut = {"quant_type": QuantType.QUInt8, "rmin": low, "rmax": high}
+            overrides[node.output[0]] = [cut]
     logging.getLogger().setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "quantised.onnx"
