@@ -32,10 +32,12 @@ class Candidates:
     Args:
         table: [P, COLUMNS] float64, see `vehicle.proposals`; the last row is the emergency brake.
         names: one each; what stands before the "/" says where across the road it leads.
+        holds: bool [P], stops or yields by itself, where nobody may ask for it.
     """
 
     table: np.ndarray
     names: tuple[str, ...]
+    holds: np.ndarray
 
     @property
     def offsets(self) -> np.ndarray:
@@ -48,7 +50,8 @@ class Candidates:
     def plus(self, other: "Candidates") -> "Candidates":
         """Return these with others before them, so that the emergency brake stays last."""
         table = np.concatenate([other.table, self.table])
-        return Candidates(table=table, names=(*other.names, *self.names))
+        holds = np.concatenate([other.holds, self.holds])
+        return Candidates(table=table, names=(*other.names, *self.names), holds=holds)
 
 
 def row(
@@ -87,6 +90,7 @@ class Menu:
         names += [f"yield/speed{percent}" for percent in YIELD_PERCENT]
         names += ["creep/speed", *(f"stop/in{far:.0f}" for far in STOPS_M), *BRAKES, EMERGENCY]
         self._names = tuple(names)
+        self._holds = np.array([name.startswith(("stop/", "yield/")) for name in names])
         table = np.zeros((len(names), COLUMNS))
         table[:, STOP], table[:, RATE] = NOWHERE_M, _ASIDE_MPS
         sides, each = len(PLACES), len(SPEED_PERCENT)
@@ -132,7 +136,7 @@ class Menu:
         if yield_m is not None:
             table[self._yields, STOP] = yield_m
         np.minimum(table[:, STOP], line, out=table[:, STOP])
-        out = Candidates(table=table, names=self._names)
+        out = Candidates(table=table, names=self._names, holds=self._holds)
         more = [(f"nudge{i}", side, _ASIDE_MPS) for i, side in enumerate(aside_m)]
         more += [("lane-left" if m > 0 else "lane-right", m, _CHANGE_MPS) for m in lanes_m]
         if not more:
@@ -143,7 +147,8 @@ class Menu:
             for p in BESIDE_PERCENT
         ]
         names = tuple(f"{place}/speed{p}" for place, _, _ in more for p in BESIDE_PERCENT)
-        return out.plus(Candidates(table=np.array(rows), names=names))
+        beside = Candidates(table=np.array(rows), names=names, holds=np.zeros(len(rows), np.bool_))
+        return out.plus(beside)
 
 
 def passes(

@@ -112,14 +112,15 @@ class Planner:
         if ego is None:
             raise NoEgoMotionError(f"frame {obs.frame.frame_id}: ego is None, expected its motion")
         points, lane = self._path_points(obs.guidance, ego)
+        path = resample(points)
         if rung == "mrm":
-            made = self._stop(points, ego, "mrm/in-lane-stop" if lane else "mrm/straight-stop")
+            made = self._stop(path, ego, "mrm/in-lane-stop" if lane else "mrm/straight-stop")
         elif rung == "hold_plan" and (held := self._held(previous, ego)) is not None:
             made = held
         else:
-            made = self._choose(scene, obs.guidance, points, ego, rung, futures)
+            made = self._choose(scene, obs.guidance, points, path, ego, rung, futures)
         states, proposal, scores = made
-        self._course = _course(states, resample(points) if lane else None)
+        self._course = _course(states, path if lane else None)
         self._last = (obs.frame.frame_id, ego)
         self._recent.append((ego.mono_ns, states))
         return Plan(
@@ -151,6 +152,7 @@ class Planner:
         scene: Scene | None,
         guidance: Guidance | None,
         points: np.ndarray,
+        path: np.ndarray,
         ego: EgoState,
         rung: Rung,
         futures: np.ndarray | None,
@@ -160,7 +162,6 @@ class Planner:
         if rung == "coast":  # what is only predicted is no reason to go faster
             limit = min(limit, max(ego.speed_mps, 2.0))
         width = 3.5 if guidance is None else guidance.lane_width_m
-        path = resample(points)
         profile = speed_profile(
             path, limit, 0.8 * config.max_lateral_mps2, 0.5 * config.comfort_brake_mps2
         )
@@ -261,9 +262,8 @@ class Planner:
                 return states, since
         return _NO_PLAN, 0.0
 
-    def _stop(self, points: np.ndarray, ego: EgoState, name: str) -> Made:
+    def _stop(self, path: np.ndarray, ego: EgoState, name: str) -> Made:
         brake = min(self._config.mrm_brake_mps2, MRM_BRAKE_MPS2)
-        path = resample(points)
         cast = (np.zeros((0, 7)), np.zeros((0, STEPS, 3)), np.zeros((0, 21, 5)))
         table = row(brake_mps2=brake)[None]
         states, scores, _ = self._roll(path, path[:, 0], ego, cast, table, _anywhere(), None)
@@ -340,7 +340,7 @@ def _pick(
     if offset is not None:
         wanted += _KEEP_SIDE * (np.abs(menu.offsets[:driving] - offset) < 0.15)
     wanted -= aside * np.minimum(np.abs(menu.offsets[:driving]), 1.0)
-    wanted -= [_NO_NEED * name.startswith(("stop/", "yield/")) for name in menu.names[:driving]]
+    wanted -= _NO_NEED * menu.holds[:driving]
     best = int(np.argmax(wanted))
     while allowed[best] == 0.0 and best < len(menu) - 1:
         best = max(best + 1, driving)  # the gentlest brake that is enough

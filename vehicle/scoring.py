@@ -80,27 +80,57 @@ def _touches(
 
 
 @njit(cache=True)
-def boxes_of(futures: np.ndarray) -> np.ndarray:
-    """Return [N, STEPS, 4]: x, y, cos and sin of yaw."""
+def boxes_of(futures: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """Return [N, STEPS, 4]: x, y, cos and sin of yaw; unfilled for who is not near."""
     out = np.empty((futures.shape[0], STEPS, 4))
     for n in range(futures.shape[0]):
+        if not near[n]:
+            continue
+        yaw, c, s = 0.0, 1.0, 0.0
         for k in range(STEPS):
-            out[n, k, 0], out[n, k, 1] = futures[n, k, 0], futures[n, k, 1]
-            out[n, k, 2], out[n, k, 3] = math.cos(futures[n, k, 2]), math.sin(futures[n, k, 2])
+            if futures[n, k, 2] != yaw:  # most keep their heading: nothing to compute
+                yaw = futures[n, k, 2]
+                c, s = math.cos(yaw), math.sin(yaw)
+            out[n, k, 0], out[n, k, 1], out[n, k, 2], out[n, k, 3] = (
+                futures[n, k, 0], futures[n, k, 1], c, s,
+            )  # fmt: skip
+    return out
+
+
+@njit(cache=True)
+def _spans(xy: np.ndarray) -> tuple[float, float, float, float]:
+    """Return least and largest x, least and largest y of [STEPS, 2 or more]."""
+    x0, x1, y0, y1 = xy[0, 0], xy[0, 0], xy[0, 1], xy[0, 1]
+    for k in range(1, STEPS):
+        x0, x1 = min(x0, xy[k, 0]), max(x1, xy[k, 0])
+        y0, y1 = min(y0, xy[k, 1]), max(y1, xy[k, 1])
+    return x0, x1, y0, y1
+
+
+@njit(cache=True)
+def spans_of(boxes: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """Return [N, 4]: least and largest x, least and largest y of everybody's way."""
+    out = np.zeros((boxes.shape[0], 4))
+    for n in range(boxes.shape[0]):
+        if near[n]:
+            out[n, 0], out[n, 1], out[n, 2], out[n, 3] = _spans(boxes[n])
     return out
 
 
 @njit(cache=True)
 def margins_of(
-    users: np.ndarray, boxes: np.ndarray, front: float, rear: float, width: float
-) -> np.ndarray:
+    users: np.ndarray, boxes: np.ndarray, near: np.ndarray,
+    front: float, rear: float, width: float,
+) -> np.ndarray:  # fmt: skip
     """Return [N, 2] metres to keep beside and behind each: less where the ego is nearer already.
 
-    A negative one says that the bodies touch.
+    A negative one says that the bodies touch. Who is not near has none.
     """
     middle, half_l, half_w = 0.5 * (front - rear), 0.5 * (front + rear), 0.5 * width
     out = np.zeros((users.shape[0], 2))
     for n in range(users.shape[0]):
+        if not near[n]:
+            continue
         b, half_long, half_wide = boxes[n], 0.5 * users[n, TLEN], 0.5 * users[n, TWID]
         if _touches(b, half_long, half_wide, 0, 0.0, 0.0, 1.0, 0.0, middle, half_l, half_w):
             out[n] = -1.0
@@ -123,8 +153,9 @@ def margins_of(
 
 @njit(cache=True)
 def collisions(
-    states: np.ndarray, users: np.ndarray, boxes: np.ndarray, margins: np.ndarray,
-    near: np.ndarray, front: float, rear: float, width: float,
+    states: np.ndarray, facing: np.ndarray, users: np.ndarray, boxes: np.ndarray,
+    spans: np.ndarray, margins: np.ndarray, near: np.ndarray,
+    front: float, rear: float, width: float,
 ) -> tuple[float, float]:  # fmt: skip
     """Return seconds to the first collision at fault, and how well TTC stays above 0.95 s, 0..1.
 
@@ -134,13 +165,17 @@ def collisions(
     to fall short.
 
     Args:
+        facing: [2, STEPS] cos and sin of the yaw of `states`.
+        boxes, spans: from `boxes_of` and `spans_of`.
         margins: [N, 2] metres to keep beside and behind each; negative: the bodies touch already.
         near: bool [N], from `nearby`.
     Source: NAVSIM v1 sub-scores NC and TTC (Dauner et al., 2024), on predicted tracks.
     """
     middle, half_l, half_w = 0.5 * (front - rear), 0.5 * (front + rear), 0.5 * width
     hit, late = _NEVER, _TTC_LAST
-    c, s = np.cos(states[:, 3]), np.sin(states[:, 3])
+    c, s = facing[0], facing[1]
+    x0, x1, y0, y1 = _spans(states[:, 1:3])
+    fastest = states[:, 4].max()
     for n in range(users.shape[0]):
         if not near[n] or margins[n, 0] < 0.0:
             continue
@@ -149,6 +184,9 @@ def collisions(
         half_wide = body_wide + margins[n, 0]
         speed = math.hypot(users[n, TVX], users[n, TVY])
         reach = half_l + half_w + half_long + half_wide + 2.0 * gap + 0.9 * speed + abs(middle)
+        apart = max(spans[n, 0] - x1, x0 - spans[n, 1], spans[n, 2] - y1, y0 - spans[n, 3])
+        if apart > reach + 0.9 * fastest + 0.01:  # their ways never come within `far`, see below
+            continue
         for k in range(STEPS):
             t, x, y, v = states[k, 0], states[k, 1], states[k, 2], states[k, 4]
             if t >= hit:
@@ -194,13 +232,14 @@ def collisions(
 
 @njit(cache=True)
 def drivable_ratio(
-    states: np.ndarray, grid: np.ndarray, x_min: float, y_min: float, cell: float,
+    states: np.ndarray, facing: np.ndarray,
+    grid: np.ndarray, x_min: float, y_min: float, cell: float,
     front: float, rear: float, width: float,
 ) -> float:  # fmt: skip
     """Return the share of body corners, over 3 s, that the network believes to be on the road."""
     seen, off = 0, 0
     for k in range(2, 31, 2):
-        c, s = math.cos(states[k, 3]), math.sin(states[k, 3])
+        c, s = facing[0, k], facing[1, k]
         for along, across in ((front, width), (front, -width), (-rear, width), (-rear, -width)):
             x = states[k, 1] + c * along - s * across * 0.5
             y = states[k, 2] + s * along + c * across * 0.5
@@ -297,21 +336,24 @@ def propose(
         grid: uint8 drivable probability, empty when unknown; corner: x_min, y_min, cell.
         older, apart_s: a plan made before, and how long ago, for agreement.
     """
-    boxes = boxes_of(futures)
-    margins = margins_of(users, boxes, body[0], rear, body[1])
-    facing, edges, beside = facing_of(path), edges_of(along), np.empty(STEPS)
     near = nearby(along, STEPS * STEP_S * (start[0] + 3.0) + body[0])
+    boxes = boxes_of(futures, near)
+    spans, margins = spans_of(boxes, near), margins_of(users, boxes, near, body[0], rear, body[1])
+    leads, edges = facing_of(path), edges_of(along)
+    beside, facing = np.empty(STEPS), np.empty((2, STEPS))
     for p in range(table.shape[0]):
         row = table[p]
-        gained = rollout(states[p], beside, start, path, facing, profile, edges, gains, row, body)
+        gained = rollout(states[p], beside, start, path, leads, profile, edges, gains, row, body)
+        for k in range(STEPS):
+            facing[0, k], facing[1, k] = math.cos(states[p, k, 3]), math.sin(states[p, k, 3])
         hits[p], scores[p, TTC] = collisions(
-            states[p], users, boxes, margins, near, body[0], rear, body[1]
+            states[p], facing, users, boxes, spans, margins, near, body[0], rear, body[1]
         )
         scores[p, NC] = 1.0 if hits[p] > 1e8 else 0.0
         ratio = 1.0
         if grid.shape[0] > 0:
             ratio = drivable_ratio(
-                states[p], grid, corner[0], corner[1], corner[2], body[0], rear, body[1]
+                states[p], facing, grid, corner[0], corner[1], corner[2], body[0], rear, body[1]
             )
         # perceived road edges are noisy: a tenth of the corners may be wrong, and none forbids
         scores[p, DAC] = 1.0 if ratio >= 0.9 else max(0.2, ratio)
