@@ -5,6 +5,7 @@ from collections import deque
 from typing import Final
 
 import numpy as np
+from numba import njit
 
 from vehicle import proposals, scoring
 from vehicle.candidates import BRAKES, EMERGENCY, Candidates, Menu, row
@@ -27,6 +28,9 @@ from vehicle.scoring import CF, COLUMNS, DAC, EC, EP, GOAL, LK, NC, SCORES, TLC,
 WEIGHTS: Final = {EP: 4.0, TTC: 6.0, LK: 2.0, CF: 2.0, EC: 0.8}
 """Weights of the sub-scores that are summed; the others multiply (after EPDMS, NAVSIM v2)."""
 
+_WEIGHTS: Final = tuple(WEIGHTS.items())
+_ALL_WEIGHTS: Final = sum(WEIGHTS.values())
+
 YOUNG_TICKS: Final = 3
 """Tracks younger than this have no velocity worth an emergency."""
 
@@ -38,6 +42,7 @@ PAIR_S: Final = 0.5
 
 _EMERGENCY_RATIO: Final = 0.75
 _KEEP_SIDE: Final = 0.04
+_SAME_SIDE_M: Final = 0.15
 _NO_NEED: Final = 0.03
 _ASIDE, _ASIDE_FOR_NOBODY = 0.05, 0.4
 _SLOW_MPS: Final = 2.5
@@ -199,7 +204,7 @@ class Planner:
             if menu.names[_pick(old[1], menu, self._offset, aside)[0]] != EMERGENCY:
                 best, total = menu.names.index("stop/comfort"), 0.0
         self._offset = float(menu.offsets[best])
-        return states[best], menu.names[best], _named(scores[best], total)
+        return states[best].copy(), menu.names[best], _named(scores[best], total)
 
     def _line(
         self, signal: Signal | None, guidance: Guidance | None, ego: EgoState
@@ -232,8 +237,8 @@ class Planner:
         scene: Scene | None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         count = table.shape[0]
-        states, scores = np.zeros((count, STEPS, 7)), np.zeros((count, COLUMNS))
-        hits = np.zeros(count)
+        states, scores = np.empty((count, STEPS, 7)), np.empty((count, COLUMNS))
+        hits = np.empty(count)
         tight = self._config.max_curvature_1pm
         start = np.array(
             [
@@ -267,7 +272,11 @@ class Planner:
         cast = (np.zeros((0, 7)), np.zeros((0, STEPS, 3)), np.zeros((0, 21, 5)))
         table = row(brake_mps2=brake)[None]
         states, scores, _ = self._roll(path, path[:, 0], ego, cast, table, _anywhere(), None)
-        return states[0], name, {SCORES[CF]: float(scores[0, CF]), SCORES[LK]: float(scores[0, LK])}
+        return (
+            states[0].copy(),
+            name,
+            {SCORES[CF]: float(scores[0, CF]), SCORES[LK]: float(scores[0, LK])},
+        )
 
     def _held(self, previous: Plan | None, ego: EgoState) -> Made | None:
         """Return the previous plan as seen from here, None when nothing of it is left."""
@@ -293,6 +302,8 @@ class Planner:
         one = (np.ones((1, 7)), np.ones((1, STEPS, 3)))
         cast = (*one, along_path(path, *one))
         self._roll(path, profile, ego, cast, row(target_mps=1.0)[None], _anywhere(), None)
+        menu = self._menu.of(limit_mps=1.0, lane_m=3.5, stop_m=None, yield_m=None)
+        _pick(np.ones((len(menu), COLUMNS)), menu, None, 0.0)
 
 
 def _anywhere() -> np.ndarray:
@@ -328,23 +339,42 @@ def _pick(
     `offset` is where across the road the plan before led: to stay there is worth a little.
     The brakes at the end only win when every other proposal collides, the gentlest first.
     """
-    driving = len(menu) - len(BRAKES) - 1
+    best, total = _weigh(
+        scores, menu.offsets, menu.holds, len(menu) - len(BRAKES) - 1,
+        math.nan if offset is None else offset, aside,
+    )  # fmt: skip
+    return int(best), float(total)
+
+
+@njit(cache=True)
+def _weigh(
+    scores: np.ndarray, offsets: np.ndarray, holds: np.ndarray, driving: int, before: float,
+    aside: float,
+) -> tuple[int, float]:  # fmt: skip
+    """Do what `_pick` says; `before` is NaN where no plan was, `driving` how many do not brake."""
+    count, top = scores.shape[0], -1.0
     allowed = scores[:, NC] * scores[:, TLC]
-    top = float((scores[:driving, EP] * (allowed[:driving] >= 1.0)).max())
-    scores[:, EP] = 1.0 if top <= _NO_PROGRESS_M else np.minimum(1.0, scores[:, EP] / top)
-    total = np.zeros(scores.shape[0])
-    for column, weight in WEIGHTS.items():
-        total += weight * scores[:, column]
-    total *= allowed * scores[:, DAC] * scores[:, GOAL] / sum(WEIGHTS.values())
-    wanted = total[:driving].copy()
-    if offset is not None:
-        wanted += _KEEP_SIDE * (np.abs(menu.offsets[:driving] - offset) < 0.15)
-    wanted -= aside * np.minimum(np.abs(menu.offsets[:driving]), 1.0)
-    wanted -= _NO_NEED * menu.holds[:driving]
-    best = int(np.argmax(wanted))
-    while allowed[best] == 0.0 and best < len(menu) - 1:
+    for p in range(driving):
+        top = max(top, scores[p, EP] if allowed[p] >= 1.0 else 0.0)
+    total, best, most = np.zeros(count), 0, -1e9
+    for p in range(count):
+        scores[p, EP] = 1.0 if top <= _NO_PROGRESS_M else min(1.0, scores[p, EP] / top)
+        for column, weight in _WEIGHTS:
+            total[p] += weight * scores[p, column]
+        total[p] *= allowed[p] * scores[p, DAC] * scores[p, GOAL] / _ALL_WEIGHTS
+        if p >= driving:
+            continue
+        wanted = total[p]
+        if abs(offsets[p] - before) < _SAME_SIDE_M:
+            wanted += _KEEP_SIDE
+        wanted -= aside * min(abs(offsets[p]), 1.0)
+        if holds[p]:
+            wanted -= _NO_NEED
+        if wanted > most:
+            best, most = p, wanted
+    while allowed[best] == 0.0 and best < count - 1:
         best = max(best + 1, driving)  # the gentlest brake that is enough
-    return best, float(total[best])
+    return best, total[best]
 
 
 def _named(scores: np.ndarray, total: float) -> dict[str, float]:
