@@ -319,8 +319,12 @@ def _course(states: np.ndarray, path: np.ndarray | None) -> np.ndarray:
     at, _, aside = locate(path, end[0], end[1], at)
     beyond = path[at + 1 : at + 1 + _BEYOND]
     yaw = beyond[:, YAW]
-    x, y = beyond[:, X] - aside * np.sin(yaw), beyond[:, Y] + aside * np.cos(yaw)
-    return np.concatenate([course, np.column_stack([x, y, yaw])])
+    out = np.empty((len(course) + len(beyond), 3))
+    out[: len(course)], rest = course, out[len(course) :]
+    rest[:, 0] = beyond[:, X] - aside * np.sin(yaw)
+    rest[:, 1] = beyond[:, Y] + aside * np.cos(yaw)
+    rest[:, 2] = yaw
+    return out
 
 
 def _cost_aside(users: np.ndarray) -> float:

@@ -30,6 +30,8 @@ _BRAKES_S: Final = 1.5
 _TURN_RADPS: Final = 0.06
 _MAX_TURN_RADPS: Final = 0.8
 _HARDEST_MPS2: Final = 7.0
+_MOST: Final = np.array([1.5, _HARDEST_MPS2])
+"""Turn and acceleration beyond which nobody is believed."""
 _OLD_NS: Final = 500_000_000
 _GROWN_TICKS: Final = 3
 
@@ -176,9 +178,10 @@ class Predictor:
             at = np.minimum(np.searchsorted(self._ids, ids), self._ids.size - 1)
             known = (self._ids[at] == ids) & (tracks["age_ticks"] > _GROWN_TICKS)
             turned = (yaw - self._yaw[at] + math.pi) % (2 * math.pi) - math.pi
-            seen = np.column_stack([turned, speed - self._speed[at]]) / dt_s
+            seen = np.empty((ids.size, 2))
+            seen[:, 0], seen[:, 1] = turned / dt_s, (speed - self._speed[at]) / dt_s
             seen[speed < 1.0, 0] = 0.0
-            seen = np.clip(seen, (-1.5, -_HARDEST_MPS2), (1.5, _HARDEST_MPS2))
+            seen = np.minimum(np.maximum(seen, -_MOST), _MOST)
             share = 1.0 - math.exp(-dt_s / 0.15)
             before = self._motion[at]
             motion = np.where(known[:, None], before + share * (seen - before), 0.0)
