@@ -15,7 +15,7 @@ S = 1_000_000_000
 def config(m: Any) -> Any:
     return m.LadderConfig(
         coast_s=0.5, hold_s=0.25, recover_ticks=3, probe_s=0.5, probe_most_s=3.0, settle_s=8.0,
-        fits_ratio=0.75,
+        fits_ratio=0.75, doubt_ratio=4.0,
     )  # fmt: skip
 
 
@@ -27,6 +27,7 @@ def the_defaults_are_the_documented_ones(m: Any) -> None:
     c, ladder = m.LadderConfig(), m.Ladder()
     assert (c.coast_s, c.hold_s, c.recover_ticks) == (0.5, 0.5, 5)
     assert (c.probe_s, c.probe_most_s, c.settle_s, c.fits_ratio) == (0.5, 64.0, 10.0, 0.9)
+    assert c.doubt_ratio == 16.0
     assert (ladder.wait_s, ladder.full_ratio, ladder.halves) == (0.0, 2.0, False)
 
 
@@ -122,11 +123,45 @@ def all_cameras_are_asked_for_when_steady_and_not_before(m: Any) -> None:
 
 
 def all_cameras_must_be_expected_to_fit(m: Any) -> None:
-    """Twice 375 us is just 0.75 of 1,000."""
-    for half_us, asked in ((375.0, "full"), (376.0, "half"), (374.0, "full")):
-        ladder = m.Ladder(rung="fewer_cameras", ask="half", good_ticks=2, halves=True)
+    """Twice 375 us is just 0.75 of 1,000; where they do not fit they wait until doubt is due."""
+    for half_us, doubt_ns, asked in (
+        (375.0, S + 1, "full"), (376.0, S + 1, "half"), (374.0, S + 1, "full"),
+        (376.0, S, "full"), (376.0, S - 1, "full"), (375.0, S, "full"),
+    ):  # fmt: skip
+        ladder = m.Ladder(
+            rung="fewer_cameras", ask="half", good_ticks=2, halves=True, doubt_ns=doubt_ns
+        )
         cost = m.Cost(took_us=half_us, room_us=1000.0)
-        assert step(m, ladder, "half", S, cost).ask == asked, half_us
+        assert step(m, ladder, "half", S, cost).ask == asked, (half_us, doubt_ns)
+
+
+def doubt_waits_longer_than_hope_and_not_for_ever(m: Any) -> None:
+    def asked(wait_s: float) -> tuple[float, float]:
+        ladder = m.Ladder(halves=True, wait_s=wait_s, full_since_ns=0)
+        down = step(m, ladder, "late", S)
+        return (down.probe_ns - S) / S, (down.doubt_ns - S) / S
+
+    assert asked(0.25) == (0.5, 2.0)
+    assert asked(0.5) == (1.0, 3.0)
+
+
+def the_price_of_all_cameras_is_learnt_on_the_way_up(m: Any) -> None:
+    def learnt(
+        outcome: str = "fresh", since: int | None = 5, rung: str = "fewer_cameras",
+        half_us: float = 100.0, took_us: float = 250.0, priced: bool = True,
+    ) -> float:  # fmt: skip
+        ladder = m.Ladder(rung=rung, halves=True, half_us=half_us, full_since_ns=since)
+        cost = m.Cost(took_us=took_us, room_us=9e9) if priced else None
+        return float(step(m, ladder, outcome, S, cost).full_ratio)
+
+    assert learnt() == 2.5
+    assert learnt(took_us=50.0) == 1.0
+    assert learnt(half_us=0.5, took_us=3.0) == 3.0
+    for told in ({"outcome": "half"}, {"outcome": "partial"}, {"rung": "coast"}, {"rung": "full"}):
+        assert learnt(**told) == 2.0, told
+    assert learnt(since=None) == 2.0
+    assert learnt(half_us=float("nan")) == 2.0
+    assert learnt(priced=False) == 2.0
 
 
 def a_cost_is_believed_at_once_when_it_rises_and_slowly_when_it_falls(m: Any) -> None:
