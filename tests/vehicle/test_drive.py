@@ -268,7 +268,7 @@ def test_a_tick_is_late_when_it_ends_after_its_release_and_budget() -> None:
     clock = FakeClock()
     budget = Budget(enforce=True, clock=clock)
     budget.begin(3, release_mono_ns=0)
-    assert budget.inference_deadline_ns == 7_300_000
+    assert budget.inference_deadline_ns == 6_900_000
     clock.advance_ns(2_000_000)
     budget.mark("plan")
     clock.advance_ns(9_000_000)
