@@ -9,7 +9,7 @@ import numpy as np
 MATCH_M: Final = 2.0
 """A detection is right when its centre is this near a labelled one (nuScenes detection task)."""
 
-OPERATING_PROB: Final = 0.3
+OPERATING_PROB: Final = 0.2
 """Score at which the car believes a detection; recall and precision are taken there."""
 
 

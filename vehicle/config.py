@@ -59,7 +59,7 @@ class VehicleConfig:
     rss_lateral_brake_mps2: float = 0.8
     rss_lateral_margin_m: float = 0.1
     aeb_needed_mps2: float = 4.5
-    min_detection_prob: float = 0.3
+    min_detection_prob: float = 0.2
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -6,7 +6,7 @@ from training_parts import CAR, TRUCK, box, make_dataset
 from training.decode import detections, peaks
 from training.evaluate import BundleUnreadableError, evaluate
 from training.judge import match
-from training.metrics import Matches, wilson
+from training.metrics import OPERATING_PROB, Matches, wilson
 from training.report import write_report
 from vehicle.contracts import wire
 from vehicle.contracts.report import EvalReport
@@ -47,7 +47,7 @@ def test_a_detection_is_right_within_two_metres():
 
 
 def test_a_weak_detection_counts_for_precision_but_not_for_recall():
-    m = matched([(0, 0, 0.29)], [(0, 0)])
+    m = matched([(0, 0, OPERATING_PROB - 0.01)], [(0, 0)])
     assert m.found == 0
     assert m.average_precision() == 1.0
 
