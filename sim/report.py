@@ -18,7 +18,9 @@ def rows(facts: dict[str, Any]) -> list[Row]:
         _change(scores, "fog", "recall/car", "recall of cars in fog"),
         _change(scores, "fog", "recall/pedestrian", "recall of pedestrians in fog"),
         _change(scores, "clear", "ap/car", "average precision of cars in clear air"),
-        _change(scores, "clear", "precision/car", "precision of cars in clear air, as the car decides"),
+        _change(
+            scores, "clear", "precision/car", "precision of cars in clear air, as the car decides"
+        ),
     ]
     tick = drive["tick_ms"]
     n = f"n = {tick['n']} ticks, {len(drive['drives'])} cars"
