@@ -124,6 +124,7 @@ MESSAGES: Final[dict[str, dict[str, str]]] = {
         "mono_ns": "i64",
         "value": "f64",
         "threshold": "f64",
+        "priority": "i64",
     },
     "TickRecord": {
         "frame": "Frame",

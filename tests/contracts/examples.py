@@ -3,7 +3,7 @@
 from vehicle.config import RIG_R
 from vehicle.contracts.bundle import Lineage, ModelBundle, TensorSpec
 from vehicle.contracts.campaign import DEFAULT_CAMPAIGN
-from vehicle.contracts.clip import ClipManifest, FileEntry, TriggerEvent
+from vehicle.contracts.clip import ClipManifest, ClipSummary, FileEntry, TriggerEvent
 from vehicle.contracts.ego import ControlCommand, EgoState
 from vehicle.contracts.release import Release
 from vehicle.contracts.report import EvalReport, MetricResult
@@ -17,6 +17,21 @@ FILE = FileEntry(name="clip.mcap", sha256=SHA, size_bytes=123)
 EVENT = TriggerEvent(
     trigger="ttc", campaign_id="default", frame_id=7, mono_ns=700, value=1.2, threshold=1.5
 )
+CLIP = ClipManifest(
+    clip_id=SHA,
+    car_id="car-1",
+    route_id="r1",
+    events=(EVENT,),
+    frames=(1, 40),
+    start_mono_ns=100,
+    end_mono_ns=4000,
+    created_utc_ns=1_700_000_000_000_000_000,
+    jurisdiction="ZZ",
+    model="base@1",
+    rig_digest=RIG_R.digest,
+    files=(FILE,),
+    tags={"source": "simulator"},
+)
 
 EXAMPLES = {
     "ego": EgoState(mono_ns=1, x_m=1.5, y_m=-2.0, yaw_rad=0.1, speed_mps=12.0),
@@ -24,20 +39,12 @@ EXAMPLES = {
     "rig": RIG_R,
     "campaign": DEFAULT_CAMPAIGN,
     "event": EVENT,
-    "clip": ClipManifest(
-        clip_id=SHA,
-        car_id="car-1",
-        route_id="r1",
-        events=(EVENT,),
-        frames=(1, 40),
-        start_mono_ns=100,
-        end_mono_ns=4000,
-        created_utc_ns=1_700_000_000_000_000_000,
-        jurisdiction="ZZ",
-        model="base@1",
-        rig_digest=RIG_R.digest,
-        files=(FILE,),
-        tags={"source": "simulator"},
+    "clip": CLIP,
+    "summary": ClipSummary(
+        manifest=CLIP,
+        thumbnail_jpeg="/9j/2Q==",
+        facts={"duration_s": 3.9, "min_ttc_s": 1.2},
+        value=3.25,
     ),
     "bundle": ModelBundle(
         name="base",

@@ -1,14 +1,26 @@
 """What travels home: a clip, and the manifest that makes it exist."""
 
+import base64
+import binascii
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Final
 
-from vehicle.contracts.wire import require
+from vehicle.contracts.wire import ContractError, require, require_finite
+
+THUMBNAIL_BYTES: Final = 64 * 1024
+"""Most base64 text a summary's thumbnail may have; a summary has at most 128 KiB in all."""
+
+PRIORITIES: Final = range(10)
+"""Of a campaign and of the events it made; higher goes first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TriggerEvent:
-    """A trigger fired: at which frame, with which value against which threshold."""
+    """A trigger fired: at which frame, with which value against which threshold.
+
+    Args:
+        priority: of its campaign, 0..9.
+    """
 
     SCHEMA: ClassVar[str] = "event/1"
     trigger: str
@@ -17,6 +29,13 @@ class TriggerEvent:
     mono_ns: int
     value: float
     threshold: float
+    priority: int = 0
+
+    def __post_init__(self) -> None:
+        require(
+            self.priority in PRIORITIES,
+            f"event of {self.trigger!r}: priority is {self.priority}, expected 0..9",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,3 +92,47 @@ class ClipManifest:
         require(self.clip_id == self.files[0].sha256, "clip_id is not the sha256 of its first file")
         plain = bool(self.car_id) and "/" not in self.car_id and not self.car_id.startswith(".")
         require(plain, f"car_id {self.car_id!r} is not a plain name")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipSummary:
+    """What home sees of a clip before it asks for all of it.
+
+    Args:
+        manifest: of the clip, as it lies beside it.
+        thumbnail_jpeg: base64 of a JPEG: the camera that looks ahead, at the first event; "" for a
+            clip without cameras.
+        facts: what was worst in it, by name and unit: min_ttc_s, max_uncertainty_ratio, ...; what
+            is not known is absent (vehicle/summary.py lists them).
+        value: what eviction and sending rank by, 0..10 (vehicle/worth.py says how).
+    """
+
+    SCHEMA: ClassVar[str] = "summary/1"
+    manifest: ClipManifest
+    thumbnail_jpeg: str = ""
+    facts: dict[str, float] = field(default_factory=dict)
+    value: float
+
+    def __post_init__(self) -> None:
+        size = len(self.thumbnail_jpeg)
+        require(
+            size <= THUMBNAIL_BYTES,
+            f"thumbnail has {size} characters, expected at most {THUMBNAIL_BYTES}",
+        )
+        require_finite("summary", value=self.value)
+        require_finite("summary.facts", **self.facts)
+        require(0.0 <= self.value <= 10.0, f"summary value is {self.value}, expected 0..10")
+        self.thumbnail()
+
+    def thumbnail(self) -> bytes:
+        """Return the JPEG itself, b"" without one.
+
+        Raises:
+            ContractError: the text is not base64 of a JPEG.
+        """
+        try:
+            data = base64.b64decode(self.thumbnail_jpeg, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise ContractError(f"thumbnail_jpeg is not base64 ({error})") from error
+        require(not data or data.startswith(b"\xff\xd8"), "thumbnail_jpeg is not a JPEG")
+        return data
