@@ -100,15 +100,17 @@ class RouteWriter:
             raise TelemetryError(f"{len(telemetry)} bytes are no TickRecord") from error
         self._write(record, images)
 
-    def carry(self, topic: str, message: Message) -> None:
+    def carry(self, topic: str, message: Message) -> bool:
         """Append a message of another route file as it is; "/frame" completes a tick.
 
+        Returns:
+            whether it was taken: a topic that routes do not have is left out.
         Raises:
             RouteWriteError: the disk is full or gone; the part file is removed.
         """
         kind = _kind_of(topic)
         if kind is None:
-            return
+            return False
         try:
             self._emit(topic, kind.FromString(message.data), message.log_time, message.sequence)
         except OSError as error:
@@ -117,6 +119,7 @@ class RouteWriter:
         if topic == "/frame":
             self._last = (message.sequence, message.log_time)
             self.ticks += 1
+        return True
 
     def _write(self, record: Any, images: Mapping[str, np.ndarray]) -> None:
         frame_id, mono_ns = record.frame.frame_id, record.frame.mono_ns
