@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from vehicle.contracts import wire
 from vehicle.contracts.clip import TriggerEvent
-from vehicle.contracts.ego import ControlCommand, EgoState, Guidance
+from vehicle.contracts.ego import ControlCommand, DriverInput, EgoState, Guidance
 from vehicle.contracts.frame import FrameSet, Observation
 from vehicle.contracts.goal import Goal
 from vehicle.contracts.plan import STATE_COLUMNS, Plan, Trajectory
@@ -118,6 +118,9 @@ def record_of(obs: Observation, tick: Tick | None) -> Any:
         _encode_guidance(message.guidance, obs.guidance)
     if obs.traffic is not None:
         _encode_scene(message.traffic, obs.traffic)
+    if obs.driver is not None:
+        message.driver.SetInParent()
+        _copy(message.driver, obs.driver, _DRIVER)
     if tick is not None:
         if tick.scene is not None:
             _encode_scene(message.scene, tick.scene)
@@ -129,6 +132,9 @@ def record_of(obs: Observation, tick: Tick | None) -> Any:
         _encode_timing(message.timing, tick)
         for event in tick.events:
             _copy(message.events.add(), event, _EVENT)
+        if tick.signals:
+            for name, value in tick.signals.items():
+                setattr(message.signals, name, value)
     return message
 
 
@@ -140,6 +146,9 @@ def record_from(message: Any) -> Record:
         ego=EgoState(**_plain(message.ego, _EGO)) if message.HasField("ego") else None,
         guidance=_guidance(message.guidance) if message.HasField("guidance") else None,
         traffic=_scene(message.traffic) if message.HasField("traffic") else None,
+        driver=DriverInput(**_plain(message.driver, _DRIVER))
+        if message.HasField("driver")
+        else None,
     )
     cameras = tuple(message.frame.cameras)
     if not message.HasField("timing"):
@@ -159,6 +168,7 @@ def record_from(message: Any) -> Record:
         ),
         misses=tuple(DeadlineMiss(**_plain(m, _MISS)) for m in timing.misses),
         events=tuple(TriggerEvent(**_plain(e, _EVENT)) for e in message.events),
+        signals={field.name: value for field, value in message.signals.ListFields()},
     )
     return Record(observation=obs, tick=tick, cameras=cameras)
 
@@ -168,9 +178,11 @@ def _scalars(message: str) -> tuple[str, ...]:
     return tuple(n for n, s in specs.items() if s.rstrip("?") in _TYPES)
 
 
-_EGO, _COMMAND, _EVENT, _MISS, _TIMING, _GUIDANCE, _GOAL, _SIGNAL = (
+_EGO, _COMMAND, _EVENT, _MISS, _TIMING, _GUIDANCE, _GOAL, _SIGNAL, _DRIVER = (
     _scalars(name)
-    for name in ("Ego", "Command", "Event", "Miss", "Timing", "Guidance", "Goal", "Signal")
+    for name in (
+        *("Ego", "Command", "Event", "Miss", "Timing", "Guidance", "Goal", "Signal", "Driver"),
+    )
 )
 
 

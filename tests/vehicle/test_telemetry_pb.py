@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 from route_parts import obs_of, same_scene, scene_of, tick_of
 
-from vehicle.contracts.ego import EgoState
+from vehicle.contracts.ego import DriverInput, EgoState
 from vehicle.contracts.frame import FrameSet, Observation
 from vehicle.contracts.goal import Goal
 from vehicle.contracts.plan import STATE_COLUMNS
 from vehicle.contracts.scene import TRACK, Signal
 from vehicle.contracts.topics import TOPICS
+from vehicle.contracts.vocabulary import SIGNALS
 from vehicle.telemetry_pb import TelemetryError, decode_telemetry, encode_telemetry
 from vehicle.telemetry_schema import MESSAGES
 
@@ -129,3 +130,20 @@ def test_garbage_is_refused_by_name(data: bytes) -> None:
 def test_every_topic_names_a_message_and_a_field_of_a_tick() -> None:
     kinds = {field: kind.rstrip("?*") for field, kind in MESSAGES["TickRecord"].items()}
     assert {t.field: t.message for t in TOPICS.values()} == kinds
+
+
+def test_signals_and_the_driver_come_back_and_unknown_ones_stay_absent() -> None:
+    obs = replace(obs_of(1), driver=DriverInput(engaged=True, bookmark=True))
+    tick = replace(tick_of(1), signals={"ttc_s": 0.0, "novelty": 0.25})
+    record = decode_telemetry(encode_telemetry(obs, tick))
+    assert record.observation.driver == obs.driver
+    assert record.tick is not None
+    assert record.tick.signals == {"ttc_s": 0.0, "novelty": 0.25}
+    quiet = decode_telemetry(encode_telemetry(obs_of(1), tick_of(1)))
+    assert quiet.observation.driver is None
+    assert quiet.tick is not None
+    assert quiet.tick.signals == {}
+
+
+def test_every_signal_that_is_logged_has_a_field() -> None:
+    assert set(MESSAGES["Signals"]) == {name for name, word in SIGNALS.items() if word.logged}

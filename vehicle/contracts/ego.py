@@ -1,4 +1,4 @@
-"""The vehicle's own motion, where navigation leads it, and what the actuators are asked for."""
+"""The vehicle's own motion, who drives it, where navigation leads, what actuators are asked for."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -91,6 +91,20 @@ class Guidance:
             left_lane_m=self.left_lane_m,
             right_lane_m=self.right_lane_m,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriverInput:
+    """What the person on board did by the time of this frame.
+
+    Args:
+        engaged: the car drives; False while a human does.
+        bookmark: somebody asked to keep what is happening, since the frame before.
+    """
+
+    SCHEMA: ClassVar[str] = "driver/1"
+    engaged: bool
+    bookmark: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

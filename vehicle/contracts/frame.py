@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from vehicle.contracts import wire
-from vehicle.contracts.ego import EgoState, Guidance
+from vehicle.contracts.ego import DriverInput, EgoState, Guidance
 from vehicle.contracts.scene import Scene
 from vehicle.contracts.wire import require, require_finite
 
@@ -130,9 +130,11 @@ class Observation:
     Args:
         traffic: road users and lanes as the log's own annotators or sensors saw them, ego frame;
             a stand-in for perception on a route without cameras.
+        driver: None where nobody says who drives; a log of a human's drive says `engaged=False`.
     """
 
     frame: FrameSet
     ego: EgoState | None = None
     guidance: Guidance | None = None
     traffic: Scene | None = None
+    driver: DriverInput | None = None

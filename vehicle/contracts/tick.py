@@ -1,6 +1,7 @@
 """Everything one pass of the loop produced."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from vehicle.contracts.clip import TriggerEvent
@@ -19,6 +20,8 @@ class Tick:
         scene: None when no camera fed the network.
         plan, command: None when the route has no ego motion to plan from.
         events: triggers that fired on this tick.
+        signals: what was computed for the triggers, by the names of vocabulary.py that are
+            `logged`; one that is absent was unknown.
     """
 
     frame_id: int
@@ -28,6 +31,7 @@ class Tick:
     timing: StageTiming
     misses: tuple[DeadlineMiss, ...] = ()
     events: tuple[TriggerEvent, ...] = ()
+    signals: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -27,10 +27,12 @@ TOPICS: Final = {
     "/ego": Topic(message="Ego", field="ego"),
     "/guidance": Topic(message="Guidance", field="guidance"),
     "/traffic": Topic(message="Scene", field="traffic"),
+    "/driver": Topic(message="Driver", field="driver"),
     "/scene": Topic(message="Scene", field="scene", budget_us=_SEE_US),
     "/plan": Topic(message="Plan", field="plan", budget_us=STAGE_BUDGET_US["plan"]),
     "/command": Topic(message="Command", field="command", budget_us=STAGE_BUDGET_US["control"]),
     "/timing": Topic(message="Timing", field="timing"),
+    "/signals": Topic(message="Signals", field="signals", budget_us=STAGE_BUDGET_US["trigger"]),
     "/event": Topic(message="Event", field="events", budget_us=STAGE_BUDGET_US["trigger"]),
     "/frame": Topic(message="Frame", field="frame"),
 }

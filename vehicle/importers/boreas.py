@@ -16,6 +16,7 @@ from vehicle.contracts.frame import FrameSet, Observation
 from vehicle.importers.geodesy import latlon_from_utm
 from vehicle.importers.layout import LogDamagedError, LogLayoutError, require_folder, table
 from vehicle.importers.motion import (
+    HUMAN,
     Motion,
     check_times,
     driven_path,
@@ -62,7 +63,7 @@ def open_log(path: Path) -> LogSource:
         states = motion.states()
         for i, (state, guidance) in enumerate(zip(states, driven_path(motion), strict=True)):
             frame = FrameSet(frame_id=i, mono_ns=state.mono_ns)
-            yield Observation(frame=frame, ego=state, guidance=guidance)
+            yield Observation(frame=frame, ego=state, guidance=guidance, driver=HUMAN)
 
     return LogSource(rig=None, rate_hz=rate_hz, metadata=metadata, ticks=len(motion.t_s), walk=walk)
 

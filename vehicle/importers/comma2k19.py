@@ -17,6 +17,7 @@ from vehicle.importers.geodesy import ecef_from_latlon, enu_from_ecef, latlon_fr
 from vehicle.importers.layout import LogDamagedError, find_folder, require_files, table
 from vehicle.importers.motion import (
     ACCEL_WINDOW_S,
+    HUMAN,
     Motion,
     check_times,
     driven_path,
@@ -94,7 +95,7 @@ def open_log(path: Path) -> LogSource:
             state = motion.state(i)
             images = {} if pictures is None else _picture(pictures, i, video)
             frame = FrameSet(frame_id=i, mono_ns=state.mono_ns, images=images)
-            yield Observation(frame=frame, ego=state, guidance=guidance)
+            yield Observation(frame=frame, ego=state, guidance=guidance, driver=HUMAN)
 
     return LogSource(rig=rig, rate_hz=RATE_HZ, metadata=metadata, ticks=len(motion.t_s), walk=walk)
 

@@ -23,6 +23,7 @@ from vehicle.importers.layout import (
     table,
 )
 from vehicle.importers.motion import (
+    HUMAN,
     Motion,
     Mounting,
     check_times,
@@ -84,7 +85,7 @@ def open_log(path: Path) -> LogSource:
         for i, mono_ns in enumerate(mono_times(t_s)):
             images = {c.model.name: _read(c.files[i], c.model) for c in cameras}
             frame = FrameSet(frame_id=i, mono_ns=mono_ns, images=images)
-            yield Observation(frame=frame, ego=states[i], guidance=next(guidance))
+            yield Observation(frame=frame, ego=states[i], guidance=next(guidance), driver=HUMAN)
 
     return LogSource(rig=rig, rate_hz=RATE_HZ, metadata=metadata, ticks=count, walk=walk)
 

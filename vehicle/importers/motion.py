@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from vehicle.contracts.ego import EgoState, Guidance
+from vehicle.contracts.ego import DriverInput, EgoState, Guidance
 from vehicle.geometry import to_ego_2d, wrap_angle
 from vehicle.importers.layout import LogDamagedError
 
@@ -18,6 +18,9 @@ VELOCITY_WINDOW_S: Final = 0.6
 ACCEL_WINDOW_S: Final = 1.0
 JUMP_MPS: Final = 1.5
 """A step this far off its neighbours is a fault of the log: it would be 15 m/s2 at 10 Hz."""
+
+HUMAN: Final = DriverInput(engaged=False)
+"""Who drove every log there is an importer for."""
 
 GUIDANCE_BEHIND_M: Final = 5.0
 GUIDANCE_AHEAD_S: Final = 5.0

@@ -20,6 +20,7 @@ from vehicle.contracts.wire import RefusedError
 from vehicle.geometry import to_ego_2d
 from vehicle.importers.layout import LogDamagedError, find_folder, require_files, table
 from vehicle.importers.motion import (
+    HUMAN,
     VELOCITY_WINDOW_S,
     Motion,
     Mounting,
@@ -73,6 +74,7 @@ def open_log(path: Path) -> LogSource:
                 frame=FrameSet(frame_id=i, mono_ns=state.mono_ns),
                 ego=state,
                 guidance=guidance,
+                driver=HUMAN,
                 traffic=Scene(
                     frame_id=i,
                     mono_ns=state.mono_ns,
