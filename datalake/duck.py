@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import duckdb
 
-from datalake.tables import TABLES, Table
+from datalake.tables import EMBEDDINGS, LAKE_SCHEMA, SQL_TYPES, TABLES, Table
 from vehicle.contracts.wire import RefusedError
 
 _MAINTENANCE: Final = re.compile(
@@ -17,6 +17,13 @@ _MAINTENANCE: Final = re.compile(
     r"|rewrite_data_files|flush_inlined|add_data_files|sqlite_query|sqlite_attach|sqlite_execute",
     re.IGNORECASE,
 )
+
+_STAMP: Final = "roadloop lake/"
+_OLD_EMBEDDINGS: Final = (
+    "SELECT t.clip_id, t.frame_id, c.model, t.embedding FROM lake.ticks t "
+    "JOIN lake.clips c USING (clip_id) WHERE t.embedding IS NOT NULL"
+)
+"""Lakes of number 1 kept embeddings in a column of `ticks`."""
 
 
 class LakeError(RefusedError):
@@ -39,6 +46,10 @@ class LakeUnreadableError(LakeError):
     """The catalog cannot be opened."""
 
 
+class LakeTooNewError(LakeError):
+    """The lake was written by a newer roadloop, or its catalog by a newer DuckLake."""
+
+
 class LakeBusyError(LakeError):
     """The catalog stayed locked; nothing was written."""
 
@@ -47,19 +58,24 @@ class LakeWriteError(LakeError):
     """The change could not be written (disk full, no permission); nothing of it is kept."""
 
 
-def connect() -> duckdb.DuckDBPyConnection:
-    """Return a DuckDB in memory that can attach the lake; nothing is downloaded."""
+def connect(*scanners: str) -> duckdb.DuckDBPyConnection:
+    """Return a DuckDB in memory that can attach the lake; nothing is downloaded.
+
+    Args:
+        scanners: extensions for the kind of catalog; the wheels carry them.
+    """
     connection = duckdb.connect(
         config={
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
         }
     )
-    for name in ("sqlite_scanner", "ducklake"):
+    for name in (*scanners, "ducklake"):
         spec = importlib.util.find_spec(f"duckdb_extension_{name}")
         if spec is None or spec.origin is None:
+            extra = "postgres" if name.startswith("postgres") else "datalake"
             raise LakeUnreadableError(
-                f"the DuckDB extension {name} is not installed: pip install 'roadloop[datalake]'"
+                f"the DuckDB extension {name} is not installed: pip install 'roadloop[{extra}]'"
             )
         folder = Path(spec.origin).parent / "extensions" / f"v{duckdb.__version__}"
         try:
@@ -73,14 +89,60 @@ def connect() -> duckdb.DuckDBPyConnection:
 
 
 def bring_up_to_date(connection: duckdb.DuckDBPyConnection) -> None:
-    """Create the tables and columns that are missing, in one transaction; never change a type."""
+    """Create the tables and columns that are missing, in one transaction; never change a type.
+
+    Raises:
+        LakeTooNewError: a newer roadloop wrote here; nothing is touched.
+    """
+    stamp = require_readable(connection)
     have = columns_of(connection)
-    changes = [sql for table in TABLES.values() for sql in _missing(table, have.get(table.name))]
+    changes = [sql for table in TABLES.values() for sql in _missing(table, have)]
+    if stamp < LAKE_SCHEMA:
+        changes.append(f"COMMENT ON TABLE lake.clips IS '{_STAMP}{LAKE_SCHEMA}'")
     if changes:
         connection.execute("BEGIN")
         for sql in changes:
             connection.execute(sql)
         connection.execute("COMMIT")
+
+
+def require_readable(connection: duckdb.DuckDBPyConnection) -> int:
+    """Return the number of the lake's tables, 0 where none is stamped yet.
+
+    Raises:
+        LakeTooNewError: it is larger than the one this roadloop knows.
+    """
+    row = connection.execute(
+        "SELECT comment FROM duckdb_tables() WHERE database_name = 'lake' AND table_name = 'clips'"
+    ).fetchone()
+    stamp = int(row[0].removeprefix(_STAMP)) if row and row[0] else 0
+    if stamp > LAKE_SCHEMA:
+        raise LakeTooNewError(
+            f"the lake has tables of number {stamp}, this roadloop knows {LAKE_SCHEMA}; "
+            "install the roadloop that wrote it, or a newer one"
+        )
+    return stamp
+
+
+def fill_gaps(connection: duckdb.DuckDBPyConnection, have: dict[str, set[str]]) -> None:
+    """Let a lake of before (or an old snapshot) be asked as if it had today's tables and columns.
+
+    Temporary views stand in front of what is older: missing columns are NULL, missing tables have
+    no row, and `embeddings` reads the column of `ticks` that held them once.
+    """
+    for table in TABLES.values():
+        there = have.get(table.name)
+        empty = [c for c in table.columns if there is None or c.name not in there]
+        nulls = ", ".join(f'NULL::{SQL_TYPES[c.kind]} AS "{c.name}"' for c in empty)
+        if there is not None and empty:
+            select = f'SELECT *, {nulls} FROM lake."{table.name}"'
+        elif there is None and table is EMBEDDINGS and "embedding" in have.get("ticks", ()):
+            select = _OLD_EMBEDDINGS
+        elif there is None:
+            select = f"SELECT {nulls} WHERE false"
+        else:
+            continue
+        connection.execute(f'CREATE TEMP VIEW "{table.name}" AS {select}')
 
 
 def columns_of(connection: duckdb.DuckDBPyConnection) -> dict[str, set[str]]:
@@ -94,9 +156,12 @@ def columns_of(connection: duckdb.DuckDBPyConnection) -> dict[str, set[str]]:
     return have
 
 
-def _missing(table: Table, have: set[str] | None) -> Iterator[str]:
+def _missing(table: Table, have_all: dict[str, set[str]]) -> Iterator[str]:
+    have = have_all.get(table.name)
     if have is None:
         yield f'CREATE TABLE lake."{table.name}" ({table.create_sql})'
+        if table is EMBEDDINGS and "embedding" in have_all.get("ticks", ()):
+            yield f'INSERT INTO lake."{table.name}" BY NAME {_OLD_EMBEDDINGS}'
         return
     for column, definition in zip(table.columns, table.create_sql.split(", "), strict=True):
         if column.name not in have:

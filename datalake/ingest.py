@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from datalake.clips import clip_object, read_clip
 from datalake.lake import Lake, LakeWriteError, Writer
-from datalake.rows import clip_rows
+from datalake.rows import Stored, clip_rows
 from vehicle.contracts import wire
 from vehicle.contracts.clip import ClipManifest, FileEntry
 from vehicle.contracts.home import Home
@@ -154,7 +154,11 @@ def prepare(home: Home, folder: Path) -> _Ready:
         rig=clip.rig,
         rate_hz=clip.rate_hz,
         luma=clip.luma,
-        stored_as=stored.relative_to(home.lake).as_posix(),
+        stored=Stored(
+            path=stored.relative_to(home.lake).as_posix(),
+            sha256=manifest.clip_id,
+            size_bytes=manifest.files[0].size_bytes,
+        ),
     )
     return _Ready(manifest.clip_id, tables, manifest.files[0].size_bytes)
 

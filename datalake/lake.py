@@ -1,25 +1,24 @@
 """The lake: facts about clips in DuckLake tables, read by anyone, written by one at a time.
 
-The catalog is one SQLite file in WAL mode, the rows are Parquet. DuckDB's extensions are loaded
-from the installed wheels, so that no network is ever needed. DuckLake lets two writers append the
-same clip side by side (appends never conflict), so every change runs under a lock file of this
-machine: the check that a clip is not in and the append of its rows are one step.
+The catalog is one SQLite file in WAL mode (or a Postgres database), the rows are Parquet. DuckDB's
+extensions are loaded from the installed wheels, so that no network is ever needed. DuckLake lets
+two writers append the same clip side by side (appends never conflict), so every change runs alone:
+the check that a clip is not in and the append of its rows are one step.
 """
 
-import fcntl
 import re
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Collection
 from typing import Final, TypeVar
 
 import duckdb
 import pyarrow as pa
 
+from datalake.catalog import Catalog
 from datalake.duck import (
     LakeBusyError,
     LakeError,
+    LakeTooNewError,
     LakeUnreadableError,
     LakeWriteError,
     QueryError,
@@ -27,21 +26,21 @@ from datalake.duck import (
     UnknownSnapshotError,
     bring_up_to_date,
     columns_of,
-    connect,
     explained,
+    fill_gaps,
     first_line,
     lock_down,
-    quoted,
     require_question,
+    require_readable,
 )
 from datalake.tables import TABLES
 from vehicle.contracts.home import Home
-from vehicle.contracts.wire import sync_folder
 
 __all__ = [
     "Lake",
     "LakeBusyError",
     "LakeError",
+    "LakeTooNewError",
     "LakeUnreadableError",
     "LakeWriteError",
     "QueryError",
@@ -52,9 +51,12 @@ __all__ = [
 
 T = TypeVar("T")
 
-BUSY_TIMEOUT_MS: Final = 10_000
 TRIES: Final = 8
-_TRANSIENT: Final = re.compile(r"database is locked|conflict|busy", re.IGNORECASE)
+_TRANSIENT: Final = re.compile(
+    r"database is locked|conflict|busy|could not serialize|deadlock", re.IGNORECASE
+)
+_NEWER: Final = re.compile(r"version mismatch|unsupported.*version|version.*not supported", re.I)
+_ABSENT: Final = re.compile(r"does not exist|creating a new DuckLake is", re.IGNORECASE)
 
 
 class Writer:
@@ -101,10 +103,14 @@ class Lake:
         home: whose lake.
         snapshot: read the lake as it was then, always in the same order (one thread, and random()
             begins from the same seed in every query); None reads it as it is now.
+        catalog: address of a Postgres catalog; None takes $ROADLOOP_CATALOG, or a file in the lake.
     """
 
-    def __init__(self, home: Home, *, snapshot: int | None = None) -> None:
+    def __init__(
+        self, home: Home, *, snapshot: int | None = None, catalog: str | None = None
+    ) -> None:
         self.home = home
+        self.catalog = Catalog.at(home.lake, catalog)
         self._snapshot = snapshot
         self._reads_nothing = False
         self._reader: duckdb.DuckDBPyConnection | None = None
@@ -118,20 +124,18 @@ class Lake:
 
     def close(self) -> None:
         """Let go of the catalog."""
-        for connection in (self._reader, self._writer):
-            if connection is not None:
-                connection.close()
-        self._reader = self._writer = None
-
-    @property
-    def catalog(self) -> Path:
-        """Return the catalog file; a lake without one is empty."""
-        return self.home.lake / "catalog.sqlite"
+        self._drop_reader()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
 
     @property
     def exists(self) -> bool:
         """Return whether anything was ever written."""
-        return self.catalog.is_file()
+        if self.catalog.address:
+            self._reading()
+            return not self._reads_nothing
+        return self.catalog.may_exist
 
     def sql(self, query: str) -> pa.Table:
         """Answer one question.
@@ -172,7 +176,7 @@ class Lake:
         newest = self.snapshot()
         if not 0 <= snapshot <= newest:
             raise UnknownSnapshotError(f"snapshot {snapshot} is not in the lake (newest: {newest})")
-        return Lake(self.home, snapshot=snapshot)
+        return Lake(self.home, snapshot=snapshot, catalog=self.catalog.address)
 
     def append(self, table: str, rows: pa.Table) -> int:
         """Append rows to one table in a transaction of its own; return how many."""
@@ -187,8 +191,7 @@ class Lake:
             LakeBusyError: still locked after several tries.
             LakeWriteError: the disk refused.
         """
-        self.home.lake.mkdir(parents=True, exist_ok=True)
-        with _alone(self.home.lake / "lake.lock"):
+        with self.catalog.alone():
             for attempt in range(TRIES):
                 try:
                     return self._attempt(change)
@@ -200,7 +203,7 @@ class Lake:
                         ) from error
                     last = error
                 time.sleep(0.05 * 2**attempt)
-        raise LakeBusyError(f"{self.catalog} stayed locked: {first_line(last)}; run it again")
+        raise LakeBusyError(f"{self.catalog.name} stayed locked: {first_line(last)}; run it again")
 
     def _attempt(self, change: Callable[[Writer], T]) -> T:
         connection = self._writing()
@@ -215,31 +218,42 @@ class Lake:
         return result
 
     def _reading(self) -> duckdb.DuckDBPyConnection:
-        now = self._snapshot is None
-        if self._reader is not None and self._reads_nothing and self.exists and now:
-            self._reader.close()  # the lake came into being since
-            self._reader = None
+        empty = self._reader is not None and self._reads_nothing and self._snapshot is None
+        if empty and self.catalog.may_exist:  # the lake came into being since, or may have
+            self._drop_reader()
         if self._reader is None:
             try:
                 self._reader = self._open_reader()
             except duckdb.Error as error:
-                raise LakeUnreadableError(
-                    f"{self.catalog} cannot be read: {first_line(error)}; restore it from a copy, "
-                    f"or move {self.home.lake} away and ingest the landing zone again"
-                ) from error
+                raise self._unreadable(error) from error
         return self._reader
 
+    def _drop_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def _unreadable(self, error: duckdb.Error) -> LakeError:
+        if _NEWER.search(str(error)):
+            return LakeTooNewError(
+                f"{self.catalog.name} was written by a newer DuckLake: {first_line(error)}; "
+                "install the roadloop that wrote it, or a newer one"
+            )
+        return LakeUnreadableError(
+            f"{self.catalog.name} cannot be read: {first_line(error)}; restore it from a copy, or "
+            f"move it and {self.home.lake / 'data'} away and ingest the landing zone again"
+        )
+
     def _open_reader(self) -> duckdb.DuckDBPyConnection:
-        connection = connect()
+        connection = self.catalog.connect()
         try:
-            self._reads_nothing = not self.exists
-            if not self._reads_nothing:
-                self._attach(connection, read_only=True)
-                self._reads_nothing = not columns_of(connection)  # a snapshot before the tables
+            have = self._attach_to_read(connection)
+            self._reads_nothing = not have
             if self._reads_nothing:
                 for table in TABLES.values():
                     connection.execute(f'CREATE TABLE "{table.name}" ({table.create_sql})')
             else:
+                fill_gaps(connection, have)
                 connection.execute("USE lake")
             if self._snapshot is not None:
                 connection.execute("SET threads = 1")
@@ -249,60 +263,29 @@ class Lake:
             raise
         return connection
 
+    def _attach_to_read(self, connection: duckdb.DuckDBPyConnection) -> dict[str, set[str]]:
+        """Attach and return the columns by table; none where there is no lake yet."""
+        if not self.catalog.may_exist:
+            return {}
+        try:
+            self.catalog.attach(connection, read_only=True, snapshot=self._snapshot)
+        except duckdb.Error as error:
+            if self.catalog.address and _ABSENT.search(str(error)):
+                return {}
+            raise
+        require_readable(connection)
+        return columns_of(connection)
+
     def _writing(self) -> duckdb.DuckDBPyConnection:
         if self._writer is None:
-            if not self.exists:
-                self._create()
-            connection = connect()
+            if not self.catalog.may_exist:
+                self.catalog.create()
+            connection = self.catalog.connect()
             try:
-                self._attach(connection, read_only=False)
+                self.catalog.attach(connection, read_only=False)
                 bring_up_to_date(connection)
             except BaseException:
                 connection.close()
                 raise
             self._writer = connection
         return self._writer
-
-    def _create(self) -> None:
-        """Make an empty lake under another name and rename it: a catalog is whole or not there."""
-        for leftover in self.home.lake.glob(".new-catalog*"):
-            leftover.unlink()
-        new = self.home.lake / ".new-catalog.sqlite"
-        connection = connect()
-        try:
-            self._attach(connection, read_only=False, catalog=new)
-            bring_up_to_date(connection)
-            connection.execute("DETACH lake")  # folds SQLite's log into the file
-        finally:
-            connection.close()
-        new.replace(self.catalog)
-        sync_folder(self.home.lake)
-
-    def _attach(
-        self,
-        connection: duckdb.DuckDBPyConnection,
-        *,
-        read_only: bool,
-        catalog: Path | None = None,
-    ) -> None:
-        options = [
-            f"DATA_PATH {quoted(self.home.lake / 'data')}",
-            "OVERRIDE_DATA_PATH true",  # the home folder may be moved
-            f"META_BUSY_TIMEOUT {BUSY_TIMEOUT_MS}",
-        ]
-        if read_only:
-            options.append("READ_ONLY")
-        else:
-            options += ["META_JOURNAL_MODE 'WAL'", "DATA_INLINING_ROW_LIMIT 0"]
-        if self._snapshot is not None:
-            options.append(f"SNAPSHOT_VERSION {self._snapshot:d}")
-        target = quoted(f"ducklake:sqlite:{catalog or self.catalog}")
-        connection.execute(f"ATTACH {target} AS lake ({', '.join(options)})")
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on `path`; the kernel drops it when the process dies."""
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

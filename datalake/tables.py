@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from vehicle.contracts.vocabulary import SIGNALS
+
 SQL_TYPES: Final = {
     pa.int64(): "BIGINT",
     pa.float64(): "DOUBLE",
@@ -20,6 +22,10 @@ SQL_TYPES: Final = {
 """The only column types there are."""
 
 INT, REAL, TEXT, VECTOR = SQL_TYPES
+
+LAKE_SCHEMA: Final = 2
+"""Number of the set of tables, written into every lake. Columns and tables may be added under the
+same number; it rises when what an older roadloop writes would be wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,7 @@ _FRAME = Column(
     "frame_id", INT, "tick of the route, counted from 0; with clip_id the key of `ticks`"
 )
 _BOX = (
-    Column("kind", TEXT, "car, pedestrian, truck, cyclist or other"),
+    Column("kind", TEXT, "car, pedestrian, truck, cyclist, ...: KINDS of contracts/scene.py"),
     Column("x_m", REAL, "centre on the ground, ego frame, forward"),
     Column("y_m", REAL, "centre on the ground, ego frame, left"),
     Column("yaw_rad", REAL, "heading in the ego frame, positive to the left"),
@@ -77,6 +83,18 @@ _BOX = (
     Column("width_m", REAL, "across its heading"),
     Column("height_m", REAL, "above the ground"),
 )
+
+COMPUTED: Final = ("ttc_s", "lateral_accel_mps2", "rung_index", "mrm")
+"""Signals that ingest works out (datalake/rows.py) for a log whose car did not write them."""
+
+
+def _signal(name: str) -> Column:
+    """Return the column of what the car computed in each tick."""
+    word = SIGNALS[name]
+    kind = INT if word.unit in ("", "0/1", "0..4") else REAL
+    about = word.meaning + ("; where the log has none: computed here" * (name in COMPUTED))
+    return Column(name, kind, about)
+
 
 CLIPS: Final = Table(
     "clips",
@@ -103,6 +121,12 @@ CLIPS: Final = Table(
         Column("triggers", TEXT, "names of the triggers that fired, sorted, joined by commas"),
         Column("tags", TEXT, "the manifest's tags as JSON: json_extract_string(tags, '$.town')"),
         Column("object", TEXT, "path of the MCAP file under the lake's folder"),
+        Column("object_sha256", TEXT, "of that file: not the clip_id where pictures were blurred"),
+        Column("scrub", TEXT, "detector@version that looked for faces and plates; none: nobody"),
+        Column("scrubbed", INT, "regions blurred, over all pictures"),
+        Column("light", TEXT, "day, dusk, night; tag `light`, NULL where nobody said"),
+        Column("weather", TEXT, "clear, rain, fog, ...; tag `weather`, NULL where nobody said"),
+        Column("whole", INT, "0: what could be recovered of a cut or damaged clip"),
     ),
 )
 
@@ -132,7 +156,6 @@ TICKS: Final = Table(
         Column("n_tracks", INT, "road users the car believed in; NULL when it did not look"),
         Column("fresh", INT, "1: the network ran on this frame; 0: tracks were only predicted"),
         Column("uncertainty_ratio", REAL, "0..1; over 0.5: beyond 99 % of the training frames"),
-        Column("ttc_s", REAL, "least time to collision with a track ahead in the ego's path"),
         Column("luma", REAL, "mean luminance of the first camera, 0..255; NULL if not decoded"),
         Column("preprocess_us", INT, "stage time"),
         Column("inference_us", INT, "stage time"),
@@ -143,7 +166,19 @@ TICKS: Final = Table(
         Column("publish_us", INT, "stage time"),
         Column("total_us", INT, "scheduled release of the frame to command"),
         Column("cancelled", INT, "1: late inference was cut off"),
-        Column("embedding", VECTOR, "the network's summary of the frame"),
+        *(_signal(name) for name, word in SIGNALS.items() if word.logged),
+        Column("h3_cell", INT, "H3 cell of resolution 9 (about 0.1 km2); NULL without position"),
+    ),
+)
+
+EMBEDDINGS: Final = Table(
+    "embeddings",
+    "a network's summary of one frame",
+    (
+        _CLIP,
+        _FRAME,
+        Column("model", TEXT, "bundle that wrote it, name@version; only the same compare"),
+        Column("embedding", VECTOR, "of one length per model"),
     ),
 )
 
@@ -176,6 +211,7 @@ EVENTS: Final = Table(
         Column("mono_ns", INT, "when, on the route's monotonic clock"),
         Column("value", REAL, "what was measured"),
         Column("threshold", REAL, "what it was measured against"),
+        Column("priority", INT, "of its campaign, 0..9; higher went home first"),
     ),
 )
 
@@ -222,5 +258,46 @@ PINS: Final = Table(
     ),
 )
 
-TABLES: Final = {t.name: t for t in (CLIPS, TICKS, TRACKS, EVENTS, LABELLED, LABELS, PINS)}
+SUMMARIES: Final = Table(
+    "summaries",
+    "what a car told of a clip before, or instead of, sending it",
+    (
+        _CLIP,
+        Column("car_id", TEXT, "the car that told it"),
+        Column("route_id", TEXT, "the drive it was cut from"),
+        Column("jurisdiction", TEXT, "ISO 3166 code of where it was recorded; ZZ in simulation"),
+        Column("created_utc_ns", INT, "when the car closed the clip, nanoseconds since 1970 UTC"),
+        Column("size_bytes", INT, "of the clip's files"),
+        Column("triggers", TEXT, "names of the triggers that fired, sorted, joined by commas"),
+        Column("campaigns", TEXT, "their campaigns, sorted, joined by commas"),
+        Column("events", INT, "how often they fired"),
+        Column("value", REAL, "what the car ranked the clip by"),
+        Column("facts", TEXT, "the summary's numbers as JSON: json_extract(facts, '$.ttc_s')"),
+        Column("tags", TEXT, "the manifest's tags as JSON"),
+    ),
+)
+
+MODELS: Final = Table(
+    "models",
+    "a trained bundle, and the dataset it was trained on",
+    (
+        Column("name", TEXT, "of the bundle"),
+        Column("version", INT, "name@version is what `clips.model` holds"),
+        Column("digest", TEXT, "sha256 of the bundle's manifest; key of `models`"),
+        Column("recipe", TEXT, "function of training/recipes.py"),
+        Column("dataset", TEXT, "name of the pinned dataset; NULL when the lake has none such"),
+        Column("dataset_digest", TEXT, "of the dataset's manifest, as in `pins`"),
+        Column("parent_digest", TEXT, "of the bundle it was fine-tuned from; NULL: of none"),
+        Column("odd", TEXT, "where it was trained to work, as JSON"),
+        Column("seed", INT, "of the training run"),
+        Column("steps", INT, "of the training run"),
+    ),
+)
+
+TABLES: Final = {
+    t.name: t
+    for t in (
+        *(CLIPS, TICKS, TRACKS, EVENTS, EMBEDDINGS, SUMMARIES, LABELLED, LABELS, PINS, MODELS),
+    )
+}
 """Every table of the lake by name."""

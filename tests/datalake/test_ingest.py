@@ -44,7 +44,7 @@ def test_a_clip_becomes_rows_with_what_the_car_recorded(home: Home) -> None:
     report = ingest(home)
     assert (report.ingested, report.already, report.quarantined) == (1, 0, [])
     assert counts(home) == (1, FRAMES, FRAMES, 1)
-    assert report.rows == 1 + 2 * FRAMES + 1
+    assert report.rows == 1 + 3 * FRAMES + 1
     [clip] = rows(home, "SELECT * FROM clips")
     assert clip["clip_id"] == clip_id
     assert (clip["car_id"], clip["source"], clip["cameras"]) == ("car-1", "simulator", 2)
@@ -55,7 +55,9 @@ def test_a_clip_becomes_rows_with_what_the_car_recorded(home: Home) -> None:
     third = rows(home, "SELECT * FROM ticks ORDER BY frame_id")[3]
     assert (third["speed_mps"], third["accel_mps2"], third["rung"]) == (10.0, -1.5, "full")
     assert (third["n_tracks"], third["total_us"], third["inference_us"]) == (1, 7_000, 5_000)
-    assert third["embedding"] == [3.0, 4.0, 5.0, 6.0]
+    [seen] = rows(home, "SELECT * FROM embeddings WHERE frame_id = 3")
+    assert (seen["clip_id"], seen["model"]) == (clip_id, "base@1")
+    assert seen["embedding"] == [3.0, 4.0, 5.0, 6.0]
     assert third["ttc_s"] == pytest.approx(0.8)
     assert (third["limited_by"], third["track_us"], third["latitude_deg"]) == ("rss", None, None)
     [track] = rows(home, "SELECT * FROM tracks WHERE frame_id = 3")
@@ -75,8 +77,9 @@ def test_a_log_without_cameras_and_without_a_drive_is_ingested(home: Home) -> No
     assert ingest(home).ingested == 1
     [clip] = rows(home, "SELECT cameras, luma, rig_digest FROM clips")
     assert clip == {"cameras": 0, "luma": None, "rig_digest": ""}
-    [tick] = rows(home, "SELECT speed_mps, rung, embedding, n_tracks FROM ticks WHERE frame_id = 1")
-    assert tick == {"speed_mps": 10.0, "rung": None, "embedding": None, "n_tracks": None}
+    [tick] = rows(home, "SELECT speed_mps, rung, n_tracks FROM ticks WHERE frame_id = 1")
+    assert tick == {"speed_mps": 10.0, "rung": None, "n_tracks": None}
+    assert rows(home, "FROM embeddings") == []
 
 
 def test_a_second_run_changes_nothing(home: Home) -> None:

@@ -1,3 +1,5 @@
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
@@ -7,13 +9,22 @@ from lake_parts import FRAMES, land, rows
 from datalake.ingest import ingest
 from datalake.lake import (
     Lake,
+    LakeTooNewError,
     LakeUnreadableError,
     QueryError,
     ReadOnlyQueryError,
     UnknownSnapshotError,
 )
-from datalake.tables import EVENTS, PINS, SQL_TYPES, TABLES
+from datalake.tables import (
+    EVENTS,
+    LAKE_SCHEMA,
+    PINS,
+    SQL_TYPES,
+    TABLES,
+    Table,
+)
 from vehicle.contracts.home import Home
+from vehicle.contracts.vocabulary import SIGNALS
 
 
 def pin(name: str) -> pa.Table:
@@ -44,6 +55,13 @@ def test_every_table_has_only_types_that_never_need_changing(home: Home) -> None
             (c.name, SQL_TYPES[c.kind]) for c in table.columns
         ]
         assert all(c.about for c in table.columns)
+
+
+def test_every_signal_of_an_expression_is_a_column_of_ticks_by_the_same_name() -> None:
+    columns = {c.name: SQL_TYPES[c.kind] for c in TABLES["ticks"].columns}
+    assert set(SIGNALS) <= set(columns)
+    texts = {name for name, word in SIGNALS.items() if word.kind == "text"}
+    assert texts == {name for name in SIGNALS if columns[name] == "VARCHAR"}
 
 
 WRITES = (
@@ -117,14 +135,66 @@ def test_a_damaged_catalog_is_named(home: Home) -> None:
         lake.sql("FROM clips")
 
 
+def test_a_lake_of_a_newer_roadloop_is_refused_by_name(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datalake.duck.LAKE_SCHEMA", LAKE_SCHEMA + 1)
+    with Lake(home) as lake:
+        lake.append("pins", pin("a"))
+    monkeypatch.undo()
+    with Lake(home) as lake:
+        with pytest.raises(LakeTooNewError, match=f"number {LAKE_SCHEMA + 1}"):
+            lake.sql("FROM pins")
+        with pytest.raises(LakeTooNewError, match="install the roadloop that wrote it"):
+            lake.append("pins", pin("b"))
+
+
+def test_a_catalog_of_a_newer_ducklake_is_refused_by_name(home: Home) -> None:
+    with Lake(home) as lake:
+        lake.append("pins", pin("a"))
+    with closing(sqlite3.connect(home.lake / "catalog.sqlite")) as catalog:
+        catalog.execute("UPDATE ducklake_metadata SET value = '9.0' WHERE key = 'version'")
+        catalog.commit()
+    with Lake(home) as lake, pytest.raises(LakeTooNewError, match="newer DuckLake"):
+        lake.sql("FROM pins")
+
+
+OLD_LAKE = """
+    DROP TABLE lake.embeddings; COMMENT ON TABLE lake.clips IS NULL;
+    ALTER TABLE lake.ticks DROP COLUMN rss_margin_m; ALTER TABLE lake.ticks DROP COLUMN h3_cell;
+    ALTER TABLE lake.ticks ADD COLUMN embedding FLOAT[];
+    INSERT INTO lake.clips (clip_id, model) VALUES ('c', 'base@1');
+    INSERT INTO lake.ticks (clip_id, frame_id, embedding) VALUES ('c', 1, [1, 2]), ('c', 2, NULL);
+"""
+
+
+def test_a_lake_of_before_is_asked_and_written_as_one_of_today(home: Home) -> None:
+    with Lake(home) as lake:
+        lake.append("pins", pin("old"))
+        with closing(lake.catalog.connect()) as connection:
+            lake.catalog.attach(connection, read_only=False)
+            connection.execute(OLD_LAKE)
+    seen = [{"clip_id": "c", "frame_id": 1, "model": "base@1", "embedding": [1.0, 2.0]}]
+    with Lake(home) as lake:
+        then = lake.snapshot()
+        assert lake.sql("FROM embeddings").to_pylist() == seen
+        assert lake.sql("SELECT rss_margin_m FROM ticks LIMIT 1").to_pylist() == [
+            {"rss_margin_m": None}
+        ]
+        assert lake.snapshot() == then, "reading must not write"
+        lake.append("pins", pin("a"))
+    with Lake(home) as lake, lake.at(then) as past:
+        assert lake.sql("SELECT clip_id, frame_id, model, embedding FROM lake.embeddings")
+        assert lake.sql("FROM embeddings").to_pylist() == seen
+        assert past.sql("FROM embeddings").to_pylist() == seen
+        assert past.sql("SELECT h3_cell FROM ticks").num_rows == 2
+
+
 def test_a_column_added_later_is_added_to_an_old_lake(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from datalake import lake as module
-    from datalake.tables import Table
-
     older = Table("pins", PINS.row, PINS.columns[:3])
-    monkeypatch.setitem(module.TABLES, "pins", older)
+    monkeypatch.setitem(TABLES, "pins", older)
     with Lake(home) as lake:
         lake.append("pins", older.rows([{"name": "a", "snapshot": 1, "digest": "d"}]))
     monkeypatch.undo()
