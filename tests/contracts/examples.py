@@ -11,6 +11,15 @@ from vehicle.contracts.sample import DatasetManifest
 from vehicle.contracts.scenario import Scenario
 from vehicle.contracts.scene import BEV, BEV_BOX, Signal
 from vehicle.contracts.telemetry import DeadlineMiss, Health, StageTiming
+from vehicle.contracts.uplink import (
+    Inbox,
+    Part,
+    PartDigest,
+    SummaryAnswer,
+    Upload,
+    UploadAsk,
+    UploadParts,
+)
 
 SHA = "a" * 64
 FILE = FileEntry(name="clip.mcap", sha256=SHA, size_bytes=123)
@@ -71,6 +80,20 @@ EXAMPLES = {
             MetricResult(name="recall/car", value=0.5, unit="ratio", n=10, low=0.2, high=0.8),
         ),
     ),
+    "inbox": Inbox(
+        campaigns=({"payload": "e30=", "payloadType": "text", "signatures": []},), wanted=(SHA,)
+    ),
+    "summary_answer": SummaryAnswer(want=True),
+    "upload_ask": UploadAsk(size_bytes=7, part_bytes=4, parts=(SHA, SHA)),
+    "upload": Upload(
+        complete=False,
+        part_bytes=4,
+        parts=(
+            Part(number=1, offset=0, size_bytes=4, have=True),
+            Part(number=2, offset=4, size_bytes=3, have=False, url="/v1/cars/car-1/parts/2"),
+        ),
+    ),
+    "upload_parts": UploadParts(parts=(PartDigest(number=1, sha256=SHA),)),
     "release": Release(
         release_counter=2,
         bundle="base@2",
