@@ -36,6 +36,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
         LAKE,
     ),
     "datalake.cli": ({"datalake", "vehicle.contracts"}, LAKE | COMMAND),
+    "datalake.faiss_index": ({"datalake", "vehicle.contracts"}, LAKE | {"faiss"}),  # an extra
     "datalake.verbs": ({"datalake", "vehicle.contracts"}, LAKE | COMMAND),
     "datalake.lake_verbs": ({"datalake", "vehicle.contracts"}, LAKE | COMMAND),
     "datalake.mine_verbs": ({"datalake", "vehicle.contracts"}, LAKE | COMMAND),
