@@ -1,4 +1,4 @@
-"""Route files: pictures, motion and everything a tick produced, as MCAP that any viewer opens.
+"""Writes route files: pictures, motion and all a tick produced, as MCAP that any viewer opens.
 
 A clip is a route file too. Layout: docs/reference/route-file.md.
 """
@@ -8,35 +8,27 @@ import errno
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO
 
 import numpy as np
 from foxglove_schemas_protobuf.CompressedVideo_pb2 import CompressedVideo
 from google.protobuf.message import DecodeError
-from mcap.records import Message, Metadata
+from mcap.records import Message
 from mcap.writer import CompressionType, Writer
 from mcap_protobuf.schema import register_schema
 
 from vehicle.contracts import wire
-from vehicle.contracts.frame import FrameSet, MissingCalibrationError, Observation, Rig
-from vehicle.contracts.tick import Record, Tick
+from vehicle.contracts.frame import MissingCalibrationError, Observation, Rig
+from vehicle.contracts.tick import Tick
 from vehicle.contracts.topics import TOPICS
-from vehicle.mcap_records import (
-    CHUNK_BYTES,
-    McapRecords,
-    RouteCorruptError,
-    RouteMissingError,
-    open_mcap,
-)
+from vehicle.mcap_records import CHUNK_BYTES, RouteCorruptError, RouteMissingError
 from vehicle.route_calibration import CALIBRATION_TOPICS, calibration_messages
-from vehicle.telemetry_pb import CLASSES, TelemetryError, TickRecord, record_from, record_of
-from vehicle.video import VideoDecoder, VideoEncoder, VideoError, is_keyframe
+from vehicle.route_reader import RESERVED, SCHEMA, RouteReader
+from vehicle.telemetry_pb import CLASSES, TelemetryError, TickRecord, record_of
+from vehicle.video import Codec, VideoEncoder, VideoError
+from vehicle.whole_ticks import CAMERA_TOPIC
 
 __all__ = ["RouteCorruptError", "RouteMissingError", "RouteReader", "RouteWriter"]
-
-SCHEMA: Final = "route/1"
-CAMERA_TOPIC: Final = "/camera/"
-_RESERVED: Final = ("schema", "rate_hz", "rig")
 
 
 class RouteWriteError(wire.RefusedError, OSError):
@@ -47,7 +39,13 @@ class RouteWriter:
     """Writes one route file; it has its name only once it is whole."""
 
     def __init__(
-        self, path: Path, rig: Rig | None, *, rate_hz: float, metadata: Mapping[str, str]
+        self,
+        path: Path,
+        rig: Rig | None,
+        *,
+        rate_hz: float,
+        metadata: Mapping[str, str],
+        codec: Codec = "h264",
     ) -> None:
         """Begin `path` as `path`.part.
 
@@ -56,14 +54,15 @@ class RouteWriter:
             rig: None for a log without cameras.
             rate_hz: ticks per second, also the video's.
             metadata: what is known of the drive (docs/reference/route-file.md names the keys).
+            codec: of the pictures.
         Raises:
             RouteWriteError: the folder cannot be written.
         """
         wire.require(0.1 <= rate_hz <= 1000.0, f"rate_hz is {rate_hz}, expected 0.1..1000")
-        for key in _RESERVED:
+        for key in RESERVED:
             wire.require(key not in metadata, f"route metadata key {key!r} is reserved")
         self.path, self.rig, self.rate_hz = Path(path), rig, rate_hz
-        self.ticks = 0
+        self.ticks, self._codec = 0, codec
         self._part = self.path.with_name(self.path.name + ".part")
         self._last = (-1, -1)
         self._channels: dict[str, int] = {}
@@ -136,11 +135,11 @@ class RouteWriter:
                 for topic, message in calibration_messages(self.rig, mono_ns):
                     self._emit(topic, message, mono_ns, frame_id)
             for name, data in video.items():
-                message = CompressedVideo(frame_id=name, data=data, format="h264")
+                message = CompressedVideo(frame_id=name, data=data, format=self._codec)
                 message.timestamp.FromNanoseconds(mono_ns)
                 self._emit(CAMERA_TOPIC + name, message, mono_ns, frame_id)
-            for name, topic in TOPICS.items():
-                for message in _parts(record, topic.field):
+            for name, kind in TOPICS.items():
+                for message in _parts(record, kind.field):
                     self._emit(name, message, mono_ns, frame_id)
         except OSError as error:
             self.abort()
@@ -155,7 +154,9 @@ class RouteWriter:
                     f"camera {name!r} has pictures but the route has no rig; give a calibration"
                 )
             camera = self.rig.camera(name)
-            self._encoders[name] = VideoEncoder(camera.width_px, camera.height_px, self.rate_hz)
+            self._encoders[name] = VideoEncoder(
+                camera.width_px, camera.height_px, self.rate_hz, self._codec
+            )
         try:
             return self._encoders[name].encode(image)
         except VideoError as error:
@@ -226,160 +227,3 @@ def _parts(record: Any, field: str) -> Iterator[Any]:
         yield from record.events
     elif record.HasField(field):
         yield getattr(record, field)
-
-
-class RouteReader:
-    """Reads a route file or clip from the front, holding one chunk and one tick in memory."""
-
-    def __init__(self, path: Path, *, recover: bool = False) -> None:
-        """Open `path` and read what it says about itself.
-
-        Args:
-            path: a route file or clip.
-            recover: read a cut or damaged file up to the damage; `damage` then says what is wrong.
-        Raises:
-            RouteMissingError: no such file.
-            RouteCorruptError: empty, not a route, or cut (unless recovering).
-        """
-        self.path, self._recover = Path(path), recover
-        self.damage: str | None = None
-        about = self._about()
-        try:
-            wire.require(about["schema"] == SCHEMA, f"schema is {about['schema']!r}")
-            self.rate_hz = float(about["rate_hz"])
-            text = about["rig"]
-            self.rig = wire.from_bytes(Rig, text.encode(), strict=False) if text else None
-        except (KeyError, ValueError) as error:
-            raise RouteCorruptError(
-                f"{self.path}: its route metadata does not read ({error}); expected {SCHEMA}"
-            ) from error
-        self.metadata = {k: v for k, v in about.items() if k not in _RESERVED}
-
-    def _about(self) -> dict[str, str]:
-        with open_mcap(self.path) as file:
-            records = McapRecords(file, recover=True)
-            for item in records:
-                if isinstance(item, Metadata) and item.name == "route":
-                    return dict(item.metadata)
-                if not isinstance(item, Metadata):
-                    break
-        raise RouteCorruptError(
-            f"{self.path} has no route metadata"
-            + (f" ({records.damage})" if records.damage else ": it is MCAP of another kind")
-            + "; make it with `roadloop import` or record it again"
-        )
-
-    def observations(self) -> Iterator[Observation]:
-        """Yield what each tick was given, pictures decoded.
-
-        Raises:
-            RouteCorruptError: damage; what was whole has been handed out by then.
-            MissingCalibrationError: video of a camera that the rig does not have.
-        """
-        for observation, _ in self.ticks():
-            yield observation
-
-    def records(self) -> Iterator[Record]:
-        """Yield every tick without pictures: fast, no video is decoded. Raises as above."""
-        for message, _ in self._walk(decode=False):
-            yield self._record(message)
-
-    def ticks(self) -> Iterator[tuple[Observation, Tick | None]]:
-        """Yield each tick's observation with pictures, and what the loop made of it."""
-        for message, images in self._walk(decode=True):
-            record = self._record(message)
-            obs, frame = record.observation, record.observation.frame
-            frame = FrameSet(frame_id=frame.frame_id, mono_ns=frame.mono_ns, images=images)
-            yield (
-                Observation(frame=frame, ego=obs.ego, guidance=obs.guidance, traffic=obs.traffic),
-                record.tick,
-            )
-
-    def keyframes(self, camera: str) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield frame_id and picture of one camera's keyframes: a second apart, nothing between
-        them is decoded.
-
-        Raises:
-            RouteCorruptError: damage; what was whole has been handed out by then.
-            MissingCalibrationError: the rig has no such camera.
-        """
-        if self.rig is None:
-            raise MissingCalibrationError(f"{self.path} carries no calibration of {camera!r}")
-        model = self.rig.camera(camera)
-        decoder = VideoDecoder(model.width_px, model.height_px)
-        with open_mcap(self.path) as file:
-            try:
-                for item in McapRecords(file, recover=self._recover):
-                    if isinstance(item, tuple) and item[0] == CAMERA_TOPIC + camera:
-                        data = CompressedVideo.FromString(item[1].data).data
-                        image = decoder.decode(data) if is_keyframe(data) else None
-                        if image is not None:
-                            yield item[1].sequence, image
-            except (RouteCorruptError, DecodeError, VideoError) as error:
-                raise RouteCorruptError(f"{self.path} is {error}; record it again") from error
-
-    def _record(self, message: Any) -> Record:
-        try:
-            return record_from(message)
-        except (ValueError, TypeError) as error:
-            raise RouteCorruptError(
-                f"{self.path}: frame {message.frame.frame_id} breaks its contract: {error}"
-            ) from error
-
-    def _walk(self, *, decode: bool) -> Iterator[tuple[Any, dict[str, np.ndarray]]]:
-        ticks = 0
-        with open_mcap(self.path) as file:
-            records = McapRecords(file, recover=self._recover)
-            assembly = _Assembly(self.rig, decode)
-            try:
-                for item in records:
-                    if isinstance(item, tuple) and assembly.take(*item):
-                        ticks += 1
-                        yield assembly.complete()
-            except (RouteCorruptError, DecodeError, VideoError) as error:
-                raise RouteCorruptError(
-                    f"{self.path} is {error}; {records.messages} whole messages, {ticks} whole "
-                    "ticks come before it (read them with recover=True, or record it again)"
-                ) from error
-            self.damage = records.damage
-
-
-class _Assembly:
-    """The tick being put together from its messages."""
-
-    def __init__(self, rig: Rig | None, decode: bool) -> None:
-        self._rig, self._decode = rig, decode
-        self._decoders: dict[str, VideoDecoder] = {}
-        self._record, self._images = TickRecord(), dict[str, np.ndarray]()
-
-    def take(self, topic: str, message: Message) -> bool:
-        """Add one message; return whether the tick is complete."""
-        if topic.startswith(CAMERA_TOPIC):
-            self._picture(topic.removeprefix(CAMERA_TOPIC), message.data)
-        elif topic in TOPICS:
-            field = TOPICS[topic].field
-            part = self._record.events.add() if field == "events" else getattr(self._record, field)
-            part.SetInParent()
-            part.MergeFromString(message.data)
-        return topic == "/frame"
-
-    def complete(self) -> tuple[Any, dict[str, np.ndarray]]:
-        """Hand out the tick and begin the next."""
-        done = self._record, self._images
-        self._record, self._images = TickRecord(), {}
-        return done
-
-    def _picture(self, name: str, data: bytes) -> None:
-        if self._rig is None:
-            raise MissingCalibrationError(
-                f"camera {name!r} has video but the route carries no calibration; import it again "
-                "with one"
-            )
-        camera = self._rig.camera(name)
-        if not self._decode:
-            return
-        if name not in self._decoders:
-            self._decoders[name] = VideoDecoder(camera.width_px, camera.height_px)
-        image = self._decoders[name].decode(CompressedVideo.FromString(data).data)
-        if image is not None:
-            self._images[name] = image

@@ -3,15 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcap.records import Message, Metadata
-
 from vehicle.contracts.clip import TriggerEvent
 from vehicle.contracts.frame import Rig
 from vehicle.contracts.wire import RefusedError
-from vehicle.mcap_records import McapRecords, open_mcap
+from vehicle.mcap_records import open_mcap
 from vehicle.route import RouteReader, RouteWriter
 from vehicle.telemetry_pb import CLASSES
 from vehicle.telemetry_schema import MESSAGES
+from vehicle.whole_ticks import Damage, WholeTicks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,31 +68,25 @@ def _walk(part: Path) -> tuple[list[tuple[int, int]], list[TriggerEvent]]:
     while this is done the ring goes on."""
     ticks: list[tuple[int, int]] = []
     events: list[TriggerEvent] = []
-    pending: list[TriggerEvent] = []
     with open_mcap(part) as file:
-        for item in McapRecords(file, recover=True):
-            if isinstance(item, Metadata):
-                continue
-            topic, message = item
-            if topic == "/event":
-                event = CLASSES["Event"].FromString(message.data)
-                pending.append(TriggerEvent(**{f: getattr(event, f) for f in MESSAGES["Event"]}))
-            elif topic == "/frame":
-                ticks.append((message.sequence, message.log_time))
-                events += pending
-                pending = []
+        for tick in WholeTicks(file, recover=True):
+            for topic, message in tick:
+                if topic == "/event":
+                    event = CLASSES["Event"].FromString(message.data)
+                    events.append(TriggerEvent(**{f: getattr(event, f) for f in MESSAGES["Event"]}))
+            ticks.append((tick[-1][1].sequence, tick[-1][1].log_time))
     return ticks, events
 
 
-def carry_over(part: Path, writer: RouteWriter) -> None:
-    """Append the whole ticks of `part` to a new file, pictures as they were encoded."""
-    tick: list[tuple[str, Message]] = []
+def carry_over(part: Path, writer: RouteWriter) -> Damage | None:
+    """Append the whole ticks of `part` to a new file, pictures as they were encoded.
+
+    Returns:
+        What `part` lacks, None when nothing.
+    """
     with open_mcap(part) as file:
-        for item in McapRecords(file, recover=True):
-            if isinstance(item, Metadata):
-                continue
-            tick.append(item)
-            if item[0] == "/frame":
-                for topic, message in tick:
-                    writer.carry(topic, message)
-                tick = []
+        ticks = WholeTicks(file, recover=True)
+        for tick in ticks:
+            for topic, message in tick:
+                writer.carry(topic, message)
+    return ticks.damage

@@ -153,10 +153,6 @@ class VideoDecoder:
             )
         return np.ascontiguousarray(image[:height, :width])
 
-    def lose(self) -> None:
-        """Take note that units are missing here: nothing decodes before the next keyframe."""
-        self.waiting = True
-
     def _open(self, codec: str) -> None:
         if codec not in _DECODER:
             raise VideoError(f"video is {codec!r}, readable are {', '.join(_DECODER)}")

@@ -21,7 +21,7 @@ from vehicle.route import (
     RouteWriteError,
     RouteWriter,
 )
-from vehicle.telemetry_pb import encode_telemetry
+from vehicle.telemetry_pb import CLASSES, encode_telemetry
 
 ABOUT = {"car_id": "a", "route_id": "r", "source": "simulator", "tag.light": "night"}
 
@@ -194,6 +194,11 @@ def test_video_without_calibration_is_refused(tmp_path: Path) -> None:
         channel = writer.register_channel("/camera/x", "protobuf", schema)
         data = CompressedVideo(data=b"", format="h264").SerializeToString()
         writer.add_message(channel, log_time=0, data=data, publish_time=0)
+        frame = writer.register_channel(
+            "/frame", "protobuf", register_schema(writer, CLASSES["Frame"])
+        )
+        data = CLASSES["Frame"](cameras=["x"]).SerializeToString()
+        writer.add_message(frame, log_time=0, data=data, publish_time=0)
         writer.finish()
     with pytest.raises(MissingCalibrationError, match="'x' has video"):
         list(RouteReader(path).records())

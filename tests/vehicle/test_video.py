@@ -43,14 +43,6 @@ def test_an_av1_unit_shows_one_picture_and_a_keyframe_carries_its_sequence_heade
         assert obu_kinds(unit) == [delimiter, *header, frame]
 
 
-def test_a_decoder_told_of_a_loss_waits_for_the_next_keyframe() -> None:
-    encoder, decoder = VideoEncoder(64, 48, 4.0), VideoDecoder(64, 48)
-    units = [encoder.encode(picture(64, 48)) for _ in range(5)]
-    assert decoder.decode(units[0]) is not None
-    decoder.lose()
-    assert [decoder.decode(u) is not None for u in units[2:]] == [False, False, True]
-
-
 def test_a_codec_that_cannot_be_read_or_written_is_named() -> None:
     with pytest.raises(VideoError, match="h265"):
         VideoDecoder(64, 48).decode(b"\0\0\1", "h265")
