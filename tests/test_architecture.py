@@ -32,10 +32,25 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "vehicle.wrap_verb": ({"vehicle"}, CAR | COMMAND),
     "vehicle.engine_openvino": ({"vehicle"}, CAR | {"openvino"}),  # the extra [openvino]
     "datalake": (
-        {"datalake", "vehicle.contracts", "vehicle.geometry", "vehicle.route", "vehicle.video"},
+        {
+            *("datalake", "vehicle.contracts", "vehicle.geometry", "vehicle.route"),
+            *("vehicle.video", "vehicle.mcap_records"),
+        },
         LAKE,
     ),
     "datalake.cli": ({"datalake", "vehicle.contracts"}, LAKE | COMMAND),
+    "datalake.picture": (
+        {"datalake", "vehicle.contracts", "vehicle.embed"},
+        LAKE,
+    ),  # decisions/0014
+    "datalake.stills": (
+        {"datalake", "vehicle.contracts", "vehicle.route", "vehicle.video", "vehicle.mcap_records"},
+        LAKE | {"foxglove_schemas_protobuf", "google"},
+    ),
+    "datalake.scrub": (
+        {"datalake", "vehicle"},  # it writes clips as the car does
+        LAKE | {"foxglove_schemas_protobuf", "google"},
+    ),
     "datalake.faiss_index": ({"datalake", "vehicle.contracts"}, LAKE | {"faiss"}),  # an extra
     "datalake.verbs": ({"datalake", "vehicle.contracts"}, LAKE | COMMAND),
     "datalake.lake_verbs": ({"datalake", "vehicle.contracts"}, LAKE | COMMAND),
@@ -76,6 +91,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "sim.report": (set(PACKAGES), EVERYTHING),
     "sim.bench": (set(PACKAGES), EVERYTHING),
     "sim.bench_engine": ({"sim", "vehicle", "training"}, SIM),  # makes a float twin
+    "sim.bench_scrub": ({"sim", "vehicle", "datalake"}, SIM),
     "sim.bench_soak": (set(PACKAGES), EVERYTHING),
     "roadloop": (set(PACKAGES), COMMAND),
 }
