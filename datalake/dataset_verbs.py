@@ -35,7 +35,7 @@ def label(
     from vehicle.contracts import wire
 
     with open_lake(None) as lake:
-        answer = lake.sql(sql_of(query))
+        answer = lake.sql(sql_of(query, clips=True))
         if "clip_id" not in answer.column_names:
             raise QueryError(f"the query yields {answer.column_names}; expected a clip_id")
         clips = answer["clip_id"].to_pylist()

@@ -1,5 +1,6 @@
 """Verbs that ask the lake: sql, tables, queries, mine."""
 
+import json
 from typing import Annotated
 
 import typer
@@ -57,22 +58,24 @@ def tables(
 
 
 @app.command()
-def queries(as_json: Json = False) -> None:
-    """List the named questions with what they find and their SQL."""
+def queries(
+    name: Annotated[str | None, typer.Argument(help="One question, with its SQL.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the named questions with what they find, or one with why, its numbers and its SQL."""
     import pyarrow as pa
 
-    from datalake.mine import QUERIES
+    from datalake.queries import all_queries, described, named
 
-    rows = [
-        {
-            "name": q.name,
-            "finds": q.about,
-            "set": ", ".join(f"{k}={v:g}" for k, v in q.defaults.items()),
-            "sql": q.sql(),
-        }
-        for q in QUERIES.values()
-    ]
-    print_table(pa.Table.from_pylist(rows), len(rows), as_json, False)
+    chosen = [named(name)] if name else list(all_queries().values())
+    if as_json:
+        print(json.dumps([described(query) for query in chosen]))
+    elif name:
+        for key, value in described(chosen[0]).items():
+            print(f"{key:>8}  {value}" if key != "sql" else f"\n{value}")
+    else:
+        rows = [{"name": q.name, "yields": q.yields, "finds": q.about} for q in chosen]
+        print_table(pa.Table.from_pylist(rows), len(rows), False, False)
 
 
 @app.command()
@@ -88,7 +91,7 @@ def mine(
 
     Example: roadloop datalake mine night_uncertain --set luma=60
     """
-    from datalake.mine import named
+    from datalake.queries import named
 
     query = named(name).sql(**numbers(values))
     with open_lake(at) as lake:

@@ -47,11 +47,11 @@ def hint_if_empty(lake: Any) -> None:
         )
 
 
-def sql_of(text: str) -> str:
-    """Return the SQL of a named question, or the text itself."""
-    from datalake.mine import QUERIES
+def sql_of(text: str, *, clips: bool = False) -> str:
+    """Return the SQL of a named question that chooses frames (or whole clips), or the text."""
+    from datalake.mine import sql_of as found
 
-    return QUERIES[text].sql() if text in QUERIES else text
+    return found(text, clips=clips)
 
 
 def numbers(values: list[str] | None) -> dict[str, float]:
