@@ -27,7 +27,6 @@ _NEAR_M: Final = 0.2
 _TOLD: Final = 1 << 40
 _PEOPLE: Final = np.isin(KINDS, ("pedestrian", "cyclist", "motorcycle"))
 _PLATED: Final = np.isin(KINDS, ("car", "truck", "bus", "motorcycle", "trailer", "emergency"))
-_TALL: Final = np.isin(KINDS, ("truck", "bus", "trailer"))
 _CORNERS: Final = np.array(
     [[x, y, z] for x in (-1.0, 1.0) for y in (-1.0, 1.0) for z in (0.0, 1.0)]
 )
@@ -102,23 +101,24 @@ class TrackDetector:
 
 
 def _heads(tracks: np.ndarray) -> np.ndarray:
-    """Return the volumes float64 [N, 8, 3] that hold the heads: the top fifth, and some air."""
-    pad, height = _pad_m(tracks), tracks["height_m"].astype(np.float64)
-    wide = 0.2 + pad
-    return _solids(tracks, 0.0 * pad, wide, wide, 0.8 * height - pad / 2, height + pad / 2)
+    """Return the volumes float64 [N, 8, 3] that hold the heads: the top fifth, and room to err."""
+    range_m, height_m = _range_m(tracks), tracks["height_m"].astype(np.float64)
+    wide_m, high_m = 0.7 + 0.05 * range_m, 0.1 + 0.02 * range_m
+    low_m = 0.8 * height_m - high_m
+    return _solids(tracks, 0.0 * range_m, wide_m, wide_m, low_m, height_m + high_m)
 
 
 def _plates(tracks: np.ndarray, end: float) -> np.ndarray:
     """Return the volumes [N, 8, 3] where plates sit at the front (+1) or the rear (-1)."""
-    pad, height = _pad_m(tracks), tracks["height_m"].astype(np.float64)
-    top = np.where(_TALL[np.clip(tracks["kind"], 0, len(KINDS) - 1)], 0.35, 0.6) * height
-    at = end * tracks["length_m"].astype(np.float64) / 2
-    return _solids(tracks, at, pad, PLATE_M / 2 + pad, 0.12 * height, top)
+    range_m, height_m = _range_m(tracks), tracks["height_m"].astype(np.float64)
+    at_m = end * tracks["length_m"].astype(np.float64) / 2
+    deep_m, wide_m = 0.0 * range_m + 0.4, PLATE_M / 2 + 0.2 + 0.02 * range_m
+    return _solids(tracks, at_m, deep_m, wide_m, 0.1 * height_m, np.minimum(0.5 * height_m, 1.2))
 
 
-def _pad_m(tracks: np.ndarray) -> np.ndarray:
-    """Return how wrong a track's place may be: a hand, and 2 % of its range."""
-    return 0.1 + 0.02 * np.hypot(tracks["x_m"], tracks["y_m"]).astype(np.float64)
+def _range_m(tracks: np.ndarray) -> np.ndarray:
+    """Return how far tracks are: their places err by as many parts in a hundred as are given."""
+    return np.asarray(np.hypot(tracks["x_m"], tracks["y_m"]), np.float64)
 
 
 def _faces(tracks: np.ndarray, end: float, eye_m: np.ndarray) -> np.ndarray:
