@@ -84,6 +84,17 @@ class Writer:
         )
         return {row[0] for row in found.fetchall()}
 
+    def delete(self, table: str, column: str, values: Collection[str]) -> int:
+        """Delete the rows whose `column` is one of `values`; return how many.
+
+        Older snapshots keep them; `maintain.compact` with `forget` lets go of those as well.
+        """
+        deleted = self._connection.execute(
+            f'DELETE FROM lake."{TABLES[table].name}" WHERE list_contains($values, "{column}")',
+            {"values": sorted(values)},
+        ).fetchone()
+        return int(deleted[0]) if deleted else 0
+
     def append(self, table: str, rows: pa.Table) -> int:
         """Append rows of the table's schema; return how many."""
         rows = rows.cast(TABLES[table].schema)
@@ -182,11 +193,15 @@ class Lake:
         """Append rows to one table in a transaction of its own; return how many."""
         return self.write(lambda writer: writer.append(table, rows))
 
-    def write(self, change: Callable[[Writer], T]) -> T:
-        """Run `change` in one transaction, alone on this machine: all of it is kept or nothing.
+    def write(
+        self, change: Callable[[Writer], T], *, after: Callable[[T], None] | None = None
+    ) -> T:
+        """Run `change` in one transaction, alone: all of it is kept or nothing.
 
         Args:
             change: called again from the start when the catalog was locked by somebody else.
+            after: called with its answer once that is kept, before anybody else may change the
+                lake.
         Raises:
             LakeBusyError: still locked after several tries.
             LakeWriteError: the disk refused.
@@ -194,7 +209,10 @@ class Lake:
         with self.catalog.alone():
             for attempt in range(TRIES):
                 try:
-                    return self._attempt(change)
+                    result = self._attempt(change)
+                    if after is not None:
+                        after(result)
+                    return result
                 except duckdb.Error as error:
                     if not _TRANSIENT.search(str(error)):
                         raise LakeWriteError(

@@ -42,6 +42,6 @@ def ingest(
         f"the lake is at snapshot {report.snapshot}"
     )
     for bad in report.quarantined:
-        print(f"  quarantined {bad.clip_id[:12]}: {bad.reason} ({bad.folder})")
+        print(f"  quarantined {bad.clip_id[:12]}: {bad.error}: {bad.reason} ({bad.folder})")
     if not home.landing.is_dir():
         print(f"  nothing has landed yet in {home.landing}")

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from datalake.tables import CLIPS, EMBEDDINGS, EVENTS, INT, TICKS, TRACKS
-from vehicle.contracts.clip import ClipManifest, ClipSummary
+from vehicle.contracts.clip import ClipManifest
 from vehicle.contracts.ego import EgoState
 from vehicle.contracts.frame import Rig
 from vehicle.contracts.plan import RUNGS
@@ -174,25 +174,6 @@ def _clip_row(
     }
 
 
-def summary_row(summary: ClipSummary) -> dict[str, Any]:
-    """Return the row of a summary; its thumbnail stays outside: nobody has blurred it."""
-    manifest = summary.manifest
-    return {
-        "clip_id": manifest.clip_id,
-        "car_id": manifest.car_id,
-        "route_id": manifest.route_id,
-        "jurisdiction": manifest.jurisdiction,
-        "created_utc_ns": manifest.created_utc_ns,
-        "size_bytes": sum(entry.size_bytes for entry in manifest.files),
-        "triggers": ",".join(sorted({event.trigger for event in manifest.events})),
-        "campaigns": ",".join(sorted({event.campaign_id for event in manifest.events})),
-        "events": len(manifest.events),
-        "value": summary.value,
-        "facts": json.dumps(summary.facts, sort_keys=True),
-        "tags": json.dumps(manifest.tags, sort_keys=True, ensure_ascii=False),
-    }
-
-
 def _tick_row(manifest: ClipManifest, record: Record, luma: Mapping[int, float]) -> dict[str, Any]:
     frame, ego = record.observation.frame, record.observation.ego
     row: dict[str, Any] = {
@@ -237,10 +218,10 @@ def _loop_columns(tick: Tick) -> dict[str, Any]:
         row["command_accel_mps2"] = tick.command.accel_mps2
         row["command_curvature_1pm"] = tick.command.curvature_1pm
         row["limited_by"] = ",".join(tick.command.limited_by)
-    if signals := getattr(tick, "signals", {}):
+    if tick.signals:
         row |= dict.fromkeys(_LOGGED)  # unknown to the car is unknown here
-        for name in _LOGGED & signals.keys():
-            value = _finite(signals[name])
+        for name in _LOGGED & tick.signals.keys():
+            value = _finite(tick.signals[name])
             row[name] = round(value) if value is not None and name in _COUNTS else value
     return row
 

@@ -13,7 +13,7 @@ CAR = {
     *("numpy", "onnxruntime", "cv2", "numba", "mcap", "mcap_protobuf", "foxglove_schemas_protobuf"),
     *("google", "av", "zstandard", "httpx", "tuf", "securesystemslib", "cryptography"),
 }
-LAKE = {"numpy", "pyarrow", "duckdb", "mcap", "av", "cv2", "obstore", "h3"}
+LAKE = {"numpy", "pyarrow", "duckdb", "mcap", "av", "cv2", "obstore", "h3", "zstandard"}
 FLEET = {"starlette", "uvicorn", "tuf", "securesystemslib", "cryptography", "numpy"}
 TRAIN = {"numpy", "torch", "onnx", "onnxruntime"}
 SIM = {"numpy", "numba", "cv2"}

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from lake_parts import FRAMES, land, rows
 
-from datalake import ingest as ingest_module
 from datalake.ingest import ingest
-from datalake.lake import Lake, LakeWriteError
+from datalake.lake import Lake, LakeWriteError, Writer
 from datalake.land import land as land_route
 from datalake.rows import time_to_collision_s
+from datalake.tables import TABLES
 from vehicle.contracts import wire
 from vehicle.contracts.clip import ClipManifest, FileEntry
 from vehicle.contracts.home import Home
@@ -32,6 +32,10 @@ def counts(home: Home) -> tuple[object, ...]:
 def quarantine_reason(home: Home, clip_id: str) -> str:
     note = home.lake / "quarantine" / clip_id / "reason.json"
     return str(json.loads(note.read_bytes())["reason"])
+
+
+def landed_names(home: Home, clip_id: str) -> set[str]:
+    return {p.name for p in (home.landing / clip_id).iterdir()}
 
 
 def rewrite_manifest(home: Home, clip_id: str, **changes: object) -> None:
@@ -93,42 +97,81 @@ def test_a_second_run_changes_nothing(home: Home) -> None:
     assert again.snapshot == first.snapshot
 
 
-@pytest.mark.parametrize("where", ["_store", "read_clip", "_commit"])
+KILLS = ("prepare._store", "prepare.read_clip", "ingest.commit", "commit._hand_in")
+
+
+@pytest.mark.parametrize("where", KILLS)
 def test_a_run_killed_anywhere_and_run_again_gives_the_same_rows(
     home: Home, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     land(home, seed=1)
     land(home, seed=2)
-    real = getattr(ingest_module, where)
 
-    def dies(*arguments: object, **names: object) -> object:
-        real(*arguments, **names) if where != "_commit" else None
+    def dies(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ingest_module, where, dies)
+    monkeypatch.setattr(f"datalake.{where}", dies)
     with pytest.raises(KeyboardInterrupt):
         ingest(home)
     assert counts(home) == (0, 0, 0, 0)
     monkeypatch.undo()
-    monkeypatch.setenv("ROADLOOP_HOME", str(home.root))
     assert ingest(home).ingested == 2
     assert counts(home) == (2, 2 * FRAMES, 2 * FRAMES, 2)
 
 
-def test_a_change_that_fails_half_way_leaves_no_row(home: Home) -> None:
-    land(home)
-    ready = ingest_module.prepare(home, next(home.landing.iterdir()))
+def test_a_run_killed_after_its_commit_is_settled_by_the_next(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip_id = land(home)
 
-    def breaks(writer: object) -> None:
-        writer.append("clips", ready.tables["clips"])  # type: ignore[attr-defined]
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("datalake.landed.LandedFolder.settle", dies)
+    with pytest.raises(KeyboardInterrupt):
+        ingest(home)
+    monkeypatch.undo()
+    assert counts(home) == (1, FRAMES, FRAMES, 1)
+    assert ingest(home).already == 1
+    assert landed_names(home, clip_id) == {"manifest.json", "ingested.json"}
+
+
+def test_what_stays_of_a_landed_clip_is_its_manifest_and_a_receipt(home: Home) -> None:
+    clip_id = land(home)
+    ingest(home)
+    assert landed_names(home, clip_id) == {"manifest.json", "ingested.json"}
+    [clip] = rows(home, "SELECT object, object_sha256, scrub, whole FROM clips")
+    stored = home.lake / str(clip["object"])
+    assert wire.digest_file(stored) == clip["object_sha256"]
+    receipt = json.loads((home.landing / clip_id / "ingested.json").read_bytes())
+    assert receipt["sha256"] == clip["object_sha256"]
+    assert (receipt["scrub"], clip["whole"]) == (clip["scrub"], 1)
+
+
+def test_a_lost_catalog_is_built_again_from_receipts_and_objects(home: Home) -> None:
+    land(home, seed=1)
+    erased = land(home, seed=2)
+    ingest(home)
+    before = rows(home, "SELECT * FROM clips ORDER BY clip_id")
+    (home.lake / "catalog.sqlite").unlink()
+    shutil.rmtree(home.lake / "data")
+    (home.lake / "clips" / erased[:2] / f"{erased}.mcap").unlink()
+    report = ingest(home)
+    assert (report.ingested, report.gone, report.quarantined) == (1, 1, [])
+    assert rows(home, "FROM clips") == [r for r in before if r["clip_id"] != erased]
+
+
+def test_a_change_that_fails_half_way_leaves_no_row(home: Home) -> None:
+    clip = TABLES["clips"].rows([{"clip_id": "c"}])
+
+    def breaks(writer: Writer) -> None:
+        writer.append("clips", clip)
         raise KeyboardInterrupt
 
     with Lake(home) as lake:
         with pytest.raises(KeyboardInterrupt):
             lake.write(breaks)
         assert lake.sql("SELECT count(*) AS n FROM clips").to_pylist() == [{"n": 0}]
-    assert ingest(home).ingested == 1
-    assert counts(home) == (1, FRAMES, FRAMES, 1)
 
 
 def test_two_ingests_at_once_append_every_clip_once(home: Home) -> None:
@@ -240,7 +283,8 @@ def test_a_full_disk_is_not_blamed_on_the_clip(home: Home, monkeypatch: pytest.M
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(ingest_module, "_store", full)
+    monkeypatch.setattr("datalake.prepare.os.link", full)
+    monkeypatch.setattr("datalake.prepare.shutil.copyfile", full)
     with pytest.raises(LakeWriteError, match="No space left"):
         ingest(home)
     monkeypatch.undo()
@@ -282,12 +326,12 @@ def test_ingest_killed_by_the_system_again_and_again_ends_with_the_same_rows(hom
 
 
 def test_what_a_killed_ingest_left_half_copied_is_removed(home: Home) -> None:
-    folder = home.lake / "clips" / "ab"
-    folder.mkdir(parents=True)
-    (folder / ".x.mcap.99999999.part").write_bytes(b"half")
-    (folder / f".y.mcap.{os.getpid()}.part").write_bytes(b"half")
+    folder = home.lake / "work"
+    (folder / "x.99999999.part").mkdir(parents=True)
+    (folder / "x.99999999.part" / "clip.mcap").write_bytes(b"half")
+    (folder / f"y.{os.getpid()}.part").write_bytes(b"half")
     ingest(home)
-    assert [p.name for p in folder.iterdir()] == [f".y.mcap.{os.getpid()}.part"]
+    assert [p.name for p in folder.iterdir()] == [f"y.{os.getpid()}.part"]
 
 
 def test_nothing_landed_is_no_error(home: Home) -> None:
