@@ -12,6 +12,9 @@ from vehicle.ring import Slot
 MAX_CLIP_S: Final = 60.0
 """Events that follow each other closely share a clip up to this length, then a new one begins."""
 
+MAX_EVENTS: Final = 300
+"""And up to this many: a manifest names them all, and a summary with it has at most 128 KiB."""
+
 
 @dataclass(frozen=True, slots=True)
 class Open:
@@ -38,16 +41,17 @@ Action = Open | Keep | Seal
 class ClipCutter:
     """Keeps what may become pre-roll and cuts clips around events.
 
-    Two events whose windows touch give one clip. That is known only when the later one's pre-roll
-    could no longer reach back, so a clip is sealed one pre-roll after its last wanted frame.
+    Two events whose windows touch give one clip, whichever campaigns they are of. That is known
+    only when the later one's pre-roll could no longer reach back, so a clip is sealed one pre-roll
+    after its last wanted frame.
 
     Args:
-        campaign: its triggers say how much before and after an event is kept; an event of a
-            trigger it does not know gets the trigger defaults.
+        campaigns: their triggers say how much before and after an event is kept; an event of a
+            trigger they do not know gets the trigger defaults.
     """
 
-    def __init__(self, campaign: Campaign, max_clip_s: float = MAX_CLIP_S) -> None:
-        self._specs = {spec.name: spec for spec in campaign.triggers}
+    def __init__(self, campaigns: Sequence[Campaign], max_clip_s: float = MAX_CLIP_S) -> None:
+        self._specs = {(c.campaign_id, spec.name): spec for c in campaigns for spec in c.triggers}
         self._other = TriggerSpec(name="other", kind="ttc", threshold=0.0)
         specs = [*self._specs.values(), self._other]
         self._max_pre_ns = max(_ns(spec.pre_s) for spec in specs)
@@ -76,6 +80,7 @@ class ClipCutter:
             end_ns = max(slot.mono_ns + _ns(self._spec(e).post_s) for e in events)
             touches = start_ns <= self._end_ns
             fits = max(end_ns, self._end_ns) - self._start_ns <= self._max_clip_ns
+            fits = fits and len(self._events) + len(events) <= MAX_EVENTS
             if self._events and touches and fits:
                 self._end_ns = max(end_ns, self._end_ns)
             else:
@@ -114,7 +119,7 @@ class ClipCutter:
         return [sealed]
 
     def _spec(self, event: TriggerEvent) -> TriggerSpec:
-        return self._specs.get(event.trigger, self._other)
+        return self._specs.get((event.campaign_id, event.trigger), self._other)
 
 
 def _ns(seconds: float) -> int:

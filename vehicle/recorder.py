@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from vehicle.clock import Clock, SystemClock
+from vehicle.config import RecordingConfig
 from vehicle.contracts import wire
 from vehicle.contracts.campaign import DEFAULT_CAMPAIGN, Campaign
 from vehicle.contracts.frame import Observation, Rig
@@ -44,7 +45,22 @@ CLOSE_S: Final = 120.0
 SINGLE: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
-COUNTERS: Final = ("clips", "frames", "errors", "recovered", "salvaged", "removed")
+COUNTERS: Final = (
+    "clips",
+    "frames",
+    "errors",
+    "recovered",
+    "salvaged",
+    "removed",
+    "evicted",
+    "dropped_frames",
+    "backlog_frames",
+)
+"""Of the recorder's health; `backlog_frames`, what waits to be written, goes up and down."""
+
+
+SHELVED: Final = ("recovered", "salvaged", "removed", "evicted", "dropped_frames")
+"""Those the shelf counts, from its own start on."""
 
 
 class RecorderStartError(RefusedError):
@@ -68,7 +84,9 @@ class RecorderSettings:
     route_id: str
     model: str
     jurisdiction: str
-    campaign: Campaign
+    campaigns: tuple[Campaign, ...] = ()
+    campaign: Campaign | None = None
+    config: RecordingConfig = field(default_factory=RecordingConfig)
     tags: dict[str, str] = field(default_factory=dict)
 
 
@@ -84,7 +102,8 @@ class Recorder:
         tags: what is known of the drive.
         lossless: wait for the recorder when it falls behind, for simulation and replay faster
             than real time. A driving car loses frames of the clip instead, and counts them.
-        campaign: its triggers say how much is kept around an event.
+        campaigns: their triggers say how much is kept around an event.
+        config: codec, and how much room waiting clips may take.
         clock: gives the UTC that goes into manifests.
     Raises:
         RecorderStartError: the process did not come up; says why.
@@ -102,7 +121,9 @@ class Recorder:
         jurisdiction: str = "ZZ",
         tags: dict[str, str] | None = None,
         lossless: bool = False,
-        campaign: Campaign = DEFAULT_CAMPAIGN,
+        campaigns: tuple[Campaign, ...] = (DEFAULT_CAMPAIGN,),
+        campaign: Campaign | None = None,
+        config: RecordingConfig | None = None,
         clock: Clock | None = None,
         slots: int | None = None,
     ) -> None:
@@ -123,7 +144,8 @@ class Recorder:
             route_id=route_id,
             model=model,
             jurisdiction=jurisdiction,
-            campaign=campaign,
+            campaigns=campaigns if campaign is None else (campaign,),
+            config=config or RecordingConfig(),
             tags=dict(tags or {}),
         )
         # Not multiprocessing: its spawn imports the caller's main module a second time.
@@ -251,7 +273,8 @@ class _Desk:
         from vehicle.shelf import DriveFacts, Shelf  # encoders stay out of the drive process
 
         self._book = NoteBook(ring, RECORDER, **dict.fromkeys(COUNTERS, 0))
-        self._cutter = ClipCutter(settings.campaign)
+        one = (settings.campaign,) if settings.campaign else ()
+        self._cutter = ClipCutter(settings.campaigns or one)
         self._backlog = max(8, BACKLOG_BYTES // (ring.frame_bytes or 1))
         self._work: deque[Action] = deque()
         self._ending = False
@@ -265,10 +288,11 @@ class _Desk:
             tags=settings.tags,
         )
         try:
-            self._shelf = Shelf(Path(settings.outbox), facts)
+            self._shelf = Shelf(Path(settings.outbox), facts, settings.config)
         except (RefusedError, OSError) as error:
             raise refuse(ring, self._book, error, TRY_AGAIN) from error
         self._reader = ring.reader(RECORDER)
+        self._counted = {name: int(self._book.facts[name]) for name in SHELVED}
         self._begin()
 
     def _begin(self) -> None:
@@ -279,8 +303,7 @@ class _Desk:
             self._cutter.resume(shelf.resumed.events, shelf.resumed.span_ns[0])
             self._after = max(self._after, shelf.resumed.frames[1])
         self._reader.rewind()
-        found = {n: facts[n] + getattr(shelf, n) for n in ("recovered", "salvaged", "removed")}
-        self._book.tell(**found)
+        self._tell()
         if shelf.trouble:
             self._book.fail(shelf.trouble)
 
@@ -294,7 +317,7 @@ class _Desk:
             while self._work:
                 self._write()
             self._shelf.close()
-            self._book.tell()
+            self._tell()
             return False
         else:
             time.sleep(0.005)
@@ -311,7 +334,7 @@ class _Desk:
             self._book.facts["frames"] += 1
             self._work.extend(self._cutter.push(slot, self._events(slot)))
             if self._book.facts["frames"] % 64 == 0:
-                self._book.tell()
+                self._tell()
 
     def _events(self, slot: Slot) -> tuple[Any, ...]:
         if not slot.flagged:
@@ -337,7 +360,15 @@ class _Desk:
         except (RefusedError, OSError) as error:
             self._shelf.drop()
             self._book.fail(error)
-        self._book.tell(**facts)
+        self._tell(**facts)
+
+    def _tell(self, **facts: Any) -> None:
+        """Show what changed, what the shelf counts, and how much waits."""
+        shelf = {
+            name: before + getattr(self._shelf, name) for name, before in self._counted.items()
+        }
+        waiting = sum(isinstance(action, Keep) for action in self._work) + self._reader.behind
+        self._book.tell(**shelf, backlog_frames=waiting, **facts)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from foxglove_schemas_protobuf.CompressedVideo_pb2 import CompressedVideo
-from google.protobuf.message import DecodeError
 from mcap.records import Message
 from mcap.writer import CompressionType, Writer
 from mcap_protobuf.schema import register_schema
@@ -24,7 +23,7 @@ from vehicle.contracts.topics import TOPICS
 from vehicle.mcap_records import CHUNK_BYTES, RouteCorruptError, RouteMissingError
 from vehicle.route_calibration import CALIBRATION_TOPICS, calibration_messages
 from vehicle.route_reader import RESERVED, SCHEMA, RouteReader
-from vehicle.telemetry_pb import CLASSES, TelemetryError, TickRecord, record_of
+from vehicle.telemetry_pb import CLASSES, record_of
 from vehicle.video import Codec, VideoEncoder, VideoError
 from vehicle.whole_ticks import CAMERA_TOPIC
 
@@ -87,17 +86,9 @@ class RouteWriter:
             ContractError: frames run backwards, or a picture is not of its camera's size.
             RouteWriteError: the disk is full or gone; the part file is removed.
         """
-        self._write(record_of(obs, tick), obs.frame.images)
+        self.write_record(record_of(obs, tick), obs.frame.images)
 
     publish = write
-
-    def write_encoded(self, telemetry: bytes, images: Mapping[str, np.ndarray]) -> None:
-        """Append one tick from `encode_telemetry` bytes, as the ring carries them."""
-        try:
-            record = TickRecord.FromString(telemetry)
-        except DecodeError as error:
-            raise TelemetryError(f"{len(telemetry)} bytes are no TickRecord") from error
-        self._write(record, images)
 
     def carry(self, topic: str, message: Message) -> bool:
         """Append a message of another route file as it is; "/frame" completes a tick.
@@ -120,7 +111,8 @@ class RouteWriter:
             self.ticks += 1
         return True
 
-    def _write(self, record: Any, images: Mapping[str, np.ndarray]) -> None:
+    def write_record(self, record: Any, images: Mapping[str, np.ndarray]) -> None:
+        """Append one tick from its TickRecord, as the ring carries it. Raises as `write`."""
         frame_id, mono_ns = record.frame.frame_id, record.frame.mono_ns
         wire.require(
             frame_id > self._last[0] and mono_ns >= max(0, self._last[1]),

@@ -1,23 +1,30 @@
 """The outbox as a place: a clip is built out of sight and appears whole, by one rename."""
 
 import fcntl
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from vehicle.config import RecordingConfig
 from vehicle.contracts import wire
 from vehicle.contracts.clip import ClipManifest, FileEntry, TriggerEvent
 from vehicle.contracts.frame import Rig
 from vehicle.contracts.wire import ContractError, RefusedError
+from vehicle.eviction import MANIFEST, SUMMARY, OutboxRoom
 from vehicle.ring import Slot
 from vehicle.route import RouteWriter
 from vehicle.salvage import Remains, carry_over, look
+from vehicle.summary import Summariser
+from vehicle.telemetry_pb import parse_telemetry
+from vehicle.worth import key_of
 
 CLIP: Final = "clip.mcap"
-MANIFEST: Final = "manifest.json"
 BUILDING: Final = ".tmp"
+KEPT: Final = ".kept.json"
+"""How many clips this car has kept by trigger, in the outbox: what is rare is worth more."""
 
 
 class OutboxBusyError(RefusedError):
@@ -70,12 +77,16 @@ class Shelf:
         outbox: the car's outbox. Of what a killed recorder left in it, a complete clip is put in
             place; an unfinished one is gone on with (`resumed`) where it is of this drive, sealed
             as far as it is whole where it is of another, removed where no event is in it.
+        config: codec and quota.
     Raises:
         OutboxBusyError: another recorder holds it.
     """
 
-    def __init__(self, outbox: Path, facts: DriveFacts) -> None:
+    def __init__(
+        self, outbox: Path, facts: DriveFacts, config: RecordingConfig | None = None
+    ) -> None:
         self._outbox, self._facts = outbox, facts
+        self._config = config or RecordingConfig()
         self._building = outbox / BUILDING
         self._building.mkdir(parents=True, exist_ok=True)
         self._lock = (self._building / "lock").open("a")
@@ -87,17 +98,29 @@ class Shelf:
                 f"{outbox} is written by another recorder; end that drive or use another outbox"
             ) from error
         self._count = 1 + max((_number(f) for f in self._building.glob("clip-*")), default=-1)
+        self._room = OutboxRoom(outbox, self._building, self._config)
+        self._kept = _read_kept(outbox / KEPT)
         self._clip = facts
+        self._summariser = Summariser(facts.rig)
+        self._frames = 0
         self._writer: RouteWriter | None = None
         self._first: Slot | None = None
         self._last: Slot | None = None
         self.recovered = 0
         self.salvaged = 0
         self.removed = 0
+        self.dropped_frames = 0
+        """Frames of clips that were begun and could not be completed."""
         self.trouble = ""
         self.resumed: Remains | None = None
         self._remains: Path | None = None
         self._recover()
+        self._room.tidy()
+
+    @property
+    def evicted(self) -> int:
+        """Return how many clips were given up for want of room."""
+        return self._room.evicted
 
     @property
     def last_frame(self) -> int:
@@ -108,31 +131,45 @@ class Shelf:
         """Begin a clip, of this drive or of another's."""
         self.drop()
         self._count += 1
-        self._clip = facts or self._facts
+        self._clip, self._frames = facts or self._facts, 0
+        self._summariser = Summariser(self._clip.rig)
         self._writer = RouteWriter(
             self._folder / CLIP,
             self._clip.rig,
             rate_hz=self._clip.rate_hz,
             metadata=self._clip.metadata,
+            codec=self._config.codec,
         )
 
     def keep(self, slot: Slot) -> None:
-        """Add a frame to the clip; nothing happens when it was dropped."""
+        """Add a frame to the clip; it is counted as dropped when the clip was."""
         if self._writer is None:
+            self.dropped_frames += 1
             return
-        self._writer.write_encoded(slot.telemetry, slot.images)
+        record = parse_telemetry(slot.telemetry)
+        self._frames += 1
+        self._writer.write_record(record, slot.images)
+        self._summariser.tick(record, slot.images)
         self._first, self._last = self._first or slot, slot
 
     def seal(self, events: Sequence[TriggerEvent]) -> bool:
-        """Finish the clip; return whether the outbox has one more."""
+        """Finish the clip; return whether the outbox has one more.
+
+        It has not when the same clip is there already, or when there is no room and all that
+        waits is worth as much.
+        """
         if self._writer is None or self._first is None or self._last is None:
             return False
         self._writer.close()
         path = self._folder / CLIP
         entry = FileEntry(name=CLIP, sha256=wire.digest_file(path), size_bytes=path.stat().st_size)
         manifest = self._manifest(entry, tuple(events), self._first, self._last)
+        summary = self._summariser.summary(manifest, self._kept)
+        wire.atomic_write(self._folder / SUMMARY, wire.to_bytes(summary))
         wire.atomic_write(self._folder / MANIFEST, wire.to_bytes(manifest))
         new = self._place(self._folder, manifest.clip_id)
+        if new:
+            self._count_kept(manifest.events)
         self._writer = self._first = self._last = None
         self._bury()
         return new
@@ -141,8 +178,14 @@ class Shelf:
         """Give the clip up and leave nothing of it."""
         if self._writer is not None:
             self._writer.abort()
+            self.dropped_frames += self._frames
         self._writer = self._first = self._last = None
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _count_kept(self, events: Sequence[TriggerEvent]) -> None:
+        for key in {key_of(event) for event in events}:
+            self._kept[key] = self._kept.get(key, 0) + 1
+        wire.atomic_write(self._outbox / KEPT, wire.canonical(self._kept))
 
     def _bury(self) -> None:
         """Remove what the clip just sealed was salvaged from: until then it is the only copy that
@@ -181,10 +224,13 @@ class Shelf:
         )
 
     def _place(self, folder: Path, clip_id: str) -> bool:
-        """Move a complete clip to its name; False when the same clip is there already."""
+        """Move a complete clip to its name; False when the same clip is there already, or there is
+        no room for it."""
         place = self._outbox / clip_id
         if place.exists():
             shutil.rmtree(folder, ignore_errors=True)
+            return False
+        if not self._room.admit(folder, clip_id):
             return False
         folder.rename(place)
         wire.sync_folder(self._outbox)
@@ -239,6 +285,7 @@ class Shelf:
         self._remains = folder
         assert self._writer is not None
         carry_over(remains.path, self._writer)
+        self._summariser.read(remains.path)
         self._first, self._last = (
             Slot(
                 frame_id=frame_id,
@@ -255,6 +302,15 @@ class Shelf:
             self.resumed = remains
         else:
             self.seal(remains.events)
+
+
+def _read_kept(path: Path) -> dict[str, int]:
+    """Return clips kept by trigger; a damaged or missing count begins anew."""
+    try:
+        found = json.loads(path.read_bytes())
+        return {str(key): int(count) for key, count in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
 
 
 def _number(folder: Path) -> int:

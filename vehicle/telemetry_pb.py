@@ -94,6 +94,18 @@ def encode_telemetry(obs: Observation, tick: Tick | None) -> bytes:
     return bytes(record_of(obs, tick).SerializeToString())
 
 
+def parse_telemetry(data: bytes) -> Any:
+    """Return the TickRecord message in these bytes.
+
+    Raises:
+        TelemetryError: the bytes are not a TickRecord.
+    """
+    try:
+        return TickRecord.FromString(data)
+    except DecodeError as error:
+        raise TelemetryError(f"{len(data)} bytes are no TickRecord: {error}") from error
+
+
 def decode_telemetry(data: bytes) -> Record:
     """Return the observation (without pictures) and the tick of a TickRecord.
 
@@ -101,8 +113,8 @@ def decode_telemetry(data: bytes) -> Record:
         TelemetryError: the bytes are not a TickRecord, or break a contract.
     """
     try:
-        return record_from(TickRecord.FromString(data))
-    except (DecodeError, ValueError, TypeError) as error:
+        return record_from(parse_telemetry(data))
+    except (ValueError, TypeError) as error:
         raise TelemetryError(f"{len(data)} bytes are no TickRecord: {error}") from error
 
 

@@ -5,12 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vehicle.clock import FakeClock
+from vehicle.config import RecordingConfig
 from vehicle.contracts import wire
 from vehicle.contracts.campaign import Campaign, TriggerSpec
 from vehicle.contracts.clip import ClipManifest, TriggerEvent
@@ -73,7 +75,7 @@ def recorder(outbox: Path, **more: object) -> Recorder:
         rig=RIG,
         rate_hz=RATE_HZ,
         lossless=True,
-        campaign=CAMPAIGN,
+        campaigns=(CAMPAIGN,),
         clock=FakeClock(),
         **(facts | more),
     )
@@ -90,14 +92,18 @@ def manifests(outbox: Path) -> list[ClipManifest]:
     return sorted(clips, key=lambda clip: clip.frames)
 
 
+def slot_of(frame_id: int) -> Slot:
+    mono_ns = frame_id * 100_000_000
+    return Slot(
+        frame_id=frame_id, mono_ns=mono_ns, utc_ns=0, flagged=False, telemetry=b"", images={}
+    )
+
+
 def cut(events: dict[int, tuple[str, ...]], frames: int, max_clip_s: float = 60.0):
-    cutter = ClipCutter(CAMPAIGN, max_clip_s)
+    cutter = ClipCutter((CAMPAIGN,), max_clip_s)
     clips: list[tuple[list[int], list[str]]] = []
     for i in range(frames):
-        slot = Slot(
-            frame_id=i, mono_ns=i * 100_000_000, utc_ns=0, flagged=False, telemetry=b"", images={}
-        )
-        actions = cutter.push(slot, [event(n, i) for n in events.get(i, ())])
+        actions = cutter.push(slot_of(i), [event(n, i) for n in events.get(i, ())])
         actions += cutter.flush() if i == frames - 1 else []
         for action in actions:
             if isinstance(action, Open):
@@ -119,6 +125,25 @@ def test_two_events_whose_windows_touch_give_one_clip_without_gaps():
     [(frames, events)] = cut({20: ("brake",), 30: ("ttc",)}, 80)
     assert frames == list(range(10, 41))
     assert events == ["brake", "ttc"]
+
+
+def test_windows_of_two_campaigns_merge_and_each_event_keeps_its_own():
+    spec = TriggerSpec(name="brake", kind="hard_brake", threshold=1.0, pre_s=0.2, post_s=2.0)
+    cutter = ClipCutter((CAMPAIGN, Campaign(campaign_id="other", triggers=(spec,))))
+    fired = {20: event("brake", 20), 24: replace(event("brake", 24), campaign_id="other")}
+    actions = []
+    for i in range(80):
+        actions += cutter.push(slot_of(i), [fired[i]] if i in fired else [])
+    actions += cutter.flush()
+    assert [a.slot.frame_id for a in actions if isinstance(a, Keep)] == list(range(10, 45))
+    [seal] = [a for a in actions if isinstance(a, Seal)]
+    assert [e.campaign_id for e in seal.events] == ["test", "other"]
+
+
+def test_a_storm_of_events_is_cut_into_clips_whose_manifests_stay_small():
+    clips = cut(dict.fromkeys(range(10, 40), ("brake",) * 60), 80)
+    assert sum(len(events) for _, events in clips) == 60 * 30
+    assert max(len(events) for _, events in clips) <= 300
 
 
 def test_two_events_far_apart_give_two_clips():
@@ -154,6 +179,9 @@ def test_event_becomes_a_clip_that_reads_as_a_route(tmp_path):
         "recovered": 0,
         "salvaged": 0,
         "removed": 0,
+        "evicted": 0,
+        "dropped_frames": 0,
+        "backlog_frames": 0,
     }
     assert [e.trigger for e in clip.events] == ["brake", "ttc"]
     assert clip.frames == (20, 44)
@@ -264,6 +292,26 @@ def test_frames_that_do_not_fit_the_rig_are_counted_not_raised(tmp_path):
         sink.publish(Observation(frame=wrong, ego=obs.ego), tick)
         assert "FrameShapeError" in sink.health.detail
         assert sink.health.counters["errors"] == 1
+
+
+def test_full_outbox_gives_up_what_is_worth_least_and_health_counts_it(tmp_path):
+    config = RecordingConfig(outbox_bytes=150_000, least_free_ratio=0.0)
+    with recorder(tmp_path, config=config) as sink:
+        drive(sink, range(400), dict.fromkeys(range(20, 400, 40), ("brake",)))
+    made = len(manifests(tmp_path))
+    assert 0 < made < 10
+    assert sink.health.counters["evicted"] == 10 - made
+    assert len((tmp_path / ".evicted.jsonl").read_bytes().splitlines()) == 10 - made
+    assert sink.health.ok
+
+
+def test_clips_in_av1_read_like_any_other(tmp_path):
+    with recorder(tmp_path, config=RecordingConfig(codec="av1")) as sink:
+        drive(sink, range(40), {20: ("brake",)})
+    [clip] = manifests(tmp_path)
+    route = RouteReader(tmp_path / clip.clip_id / "clip.mcap")
+    assert [o.frame.images["a"].shape for o in route.observations()] == [(48, 64, 3)] * 16
+    assert next(route.keyframes("a"))[0] == 10
 
 
 def test_unknown_folder_is_named_at_start(tmp_path):

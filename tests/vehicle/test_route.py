@@ -21,7 +21,7 @@ from vehicle.route import (
     RouteWriteError,
     RouteWriter,
 )
-from vehicle.telemetry_pb import CLASSES, encode_telemetry
+from vehicle.telemetry_pb import CLASSES, encode_telemetry, parse_telemetry
 
 ABOUT = {"car_id": "a", "route_id": "r", "source": "simulator", "tag.light": "night"}
 
@@ -74,7 +74,9 @@ def test_two_runs_give_the_same_bytes(route: Path, tmp_path: Path) -> None:
     with RouteWriter(again, RIG, rate_hz=10.0, metadata=ABOUT) as writer:
         for i in range(40):
             obs = obs_of(i)
-            writer.write_encoded(encode_telemetry(obs, tick_of(i)), obs.frame.images)
+            writer.write_record(
+                parse_telemetry(encode_telemetry(obs, tick_of(i))), obs.frame.images
+            )
     assert again.read_bytes() == route.read_bytes()
 
 
