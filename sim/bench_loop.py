@@ -120,11 +120,12 @@ def loop_bench(
                 route_id="bench",
                 rig=RIG_R,
                 bundle=folder,
-                campaign=LOAD,
+                campaigns=(LOAD,),
                 budget=Budget(enforce=True, clock=clock),
                 sinks=(car,),
                 rate_hz=FRAME_RATE_HZ,
                 engine=engine,
+                shadow=car.disagreement,
             )
             wrong = make_fault(fault, drive, car)
             granted = prepare(fifo=fifo)

@@ -124,7 +124,7 @@ def _drive_route(
             route_id=route_id,
             rig=episode.rig,
             bundle=bundle,
-            campaign=DEFAULT_CAMPAIGN,
+            campaigns=(DEFAULT_CAMPAIGN,),
             budget=Budget(enforce=False, clock=SystemClock()),
             sinks=(recorder,),
             rate_hz=scenario.rate_hz,

@@ -56,7 +56,7 @@ def drive_town(
         route_id=route_id,
         rig=episode.rig,
         bundle=folder,
-        campaign=DEFAULT_CAMPAIGN,
+        campaigns=(DEFAULT_CAMPAIGN,),
         budget=Budget(enforce=False, clock=SystemClock()),
         sinks=(writer,) if writer else (),
         rate_hz=rate_hz,

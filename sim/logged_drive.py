@@ -63,7 +63,7 @@ def drive_scene(
     )
     car = Drive(
         car_id="sim", route_id=world.scene.name, rig=None if bundle is None else rig,
-        bundle=bundle, campaign=DEFAULT_CAMPAIGN,
+        bundle=bundle, campaigns=(DEFAULT_CAMPAIGN,),
         budget=Budget(enforce=False, clock=SystemClock()), rate_hz=world.rate_hz,
     )  # fmt: skip
     ticks = world.ticks if seconds is None else min(world.ticks, round(seconds * world.rate_hz))

@@ -289,7 +289,7 @@ class Car:
             route_id="evaluate",
             rig=None if bundle is None else RIG_R,
             bundle=bundle,
-            campaign=DEFAULT_CAMPAIGN,
+            campaigns=(DEFAULT_CAMPAIGN,),
             budget=Budget(enforce=False, clock=SystemClock()),
             rate_hz=rate_hz,
         )

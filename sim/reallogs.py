@@ -56,9 +56,9 @@ def _replay_one(home: Home, kind: str, folder: Path) -> dict[str, Any]:
         jurisdiction=about.get("jurisdiction", "ZZ"),
         tags={"source": kind},
         lossless=True,
-        campaign=SURVEY,
+        campaigns=(SURVEY,),
     ) as recorder:
-        report = replay(path, bundle=base, campaign=SURVEY, sinks=(recorder,), adapt=True)
+        report = replay(path, bundle=base, campaigns=(SURVEY,), sinks=(recorder,), adapt=True)
     return {
         "kind": kind,
         "route": str(path),

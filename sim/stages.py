@@ -306,7 +306,7 @@ def _picture(bundle: Path, out: Path) -> None:
         route_id="picture",
         rig=episode.rig,
         bundle=bundle,
-        campaign=DEFAULT_CAMPAIGN,
+        campaigns=(DEFAULT_CAMPAIGN,),
         budget=Budget(enforce=False, clock=SystemClock()),
     )
     for _ in range(PICTURE_TICK):

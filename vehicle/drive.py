@@ -1,6 +1,6 @@
 """The frame loop: what follows what in one tick, and which parts drive."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ from vehicle.contracts.campaign import Campaign
 from vehicle.contracts.frame import Observation, Rig
 from vehicle.contracts.tick import Sink, Tick
 from vehicle.engine_choice import EngineChoice
+from vehicle.lookout import Lookout
 from vehicle.pilot import Pilot
 from vehicle.sight import Sight
-from vehicle.trigger import Triggers
 
 
 class Drive:
@@ -21,18 +21,19 @@ class Drive:
 
     def __init__(
         self, *, car_id: str, route_id: str, rig: Rig | None, bundle: Path | None,
-        campaign: Campaign, budget: Budget, sinks: tuple[Sink, ...] = (), adapt: bool = False,
-        config: VehicleConfig | None = None, rate_hz: float = 10.0,
-        engine: EngineChoice | None = None,
+        campaigns: Sequence[Campaign], budget: Budget, sinks: tuple[Sink, ...] = (),
+        adapt: bool = False, config: VehicleConfig | None = None, rate_hz: float = 10.0,
+        engine: EngineChoice | None = None, shadow: Callable[[], tuple[float, int]] | None = None,
     ) -> None:  # fmt: skip
         config = config or VehicleConfig()
         self.car_id, self.route_id, self._budget, self._sinks = car_id, route_id, budget, sinks
         self.sight = Sight.open(bundle, rig, adapt, config, engine)
         self.parts = {"perception": self.sight.state, "tracker": self.sight.tracking}
         self.pilot = Pilot(config)
-        # in a run that nobody waits for, no tick is late
-        kept = tuple(t for t in campaign.triggers if budget.enforce or t.kind != "deadline_miss")
-        self._triggers = Triggers(replace(campaign, triggers=kept), rate_hz, config)
+        self._lookout = Lookout(
+            car_id=car_id, route_id=route_id, campaigns=campaigns, rate_hz=rate_hz, config=config,
+            timed=budget.enforce, shadow=shadow,
+        )  # fmt: skip
 
     def tick(self, obs: Observation, release_mono_ns: int | None = None) -> Tick:
         """Take one observation through every stage; the command is out before anyone is told."""
@@ -43,14 +44,15 @@ class Drive:
         budget.command_left()
         rung = plan.rung if plan is not None else sight.rung
         timing = budget.timing(rung, sight.cancelled)
-        events = self._try(
-            "trigger", lambda: self._triggers.evaluate(obs, scene, plan, command, timing)
+        noticed = self._try(
+            "trigger", lambda: self._lookout.notice(obs, scene, plan, command, timing)
         )
+        signals, events = noticed or ({}, ())
         budget.mark("trigger")
         timing = budget.timing(rung, sight.cancelled)
         tick = Tick(
             frame_id=frame.frame_id, scene=scene, plan=plan, command=command, timing=timing,
-            misses=budget.misses(timing), events=events or (),
+            misses=budget.misses(timing), events=events, signals=signals,
         )  # fmt: skip
         for sink in self._sinks:
             self._try(type(sink).__name__, lambda sink=sink: sink.publish(obs, tick))

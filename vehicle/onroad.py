@@ -186,12 +186,13 @@ def drive_on_road(
             route_id=setup.route_id,
             rig=source.rig,
             bundle=bundle,
-            campaign=setup.campaign,
+            campaigns=(setup.campaign,),
             budget=Budget(enforce=True, clock=clock),
             sinks=(car,),
             adapt=options.adapt,
             rate_hz=rate_hz,
             engine=engine,
+            shadow=car.disagreement if setup.shadow is not None else None,
         )
         granted = prepare(fifo=options.real_time)
         punctuality, tally, began_ns = in_words(granted), _Tally(), clock.mono_ns()

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -112,7 +112,7 @@ def replay(
     *,
     bundle: Path | None,
     speed: Speed = "max",
-    campaign: Campaign = DEFAULT_CAMPAIGN,
+    campaigns: Sequence[Campaign] = (DEFAULT_CAMPAIGN,),
     sinks: tuple[Sink, ...] = (),
     clock: Clock | None = None,
     adapt: bool = False,
@@ -126,7 +126,7 @@ def replay(
         bundle: the network to perceive with; not opened when the route has no cameras.
         speed: "max" runs tick after tick, cuts nothing off and is deterministic; a number is a
             factor of real time: frames are released on schedule and late inference is cancelled.
-        campaign: its triggers are evaluated.
+        campaigns: their triggers are evaluated.
         sinks: told of every tick; those that can `settle` do so between ticks.
         clock: of this process.
         adapt: perceive through other cameras than the bundle's.
@@ -143,7 +143,7 @@ def replay(
         route_id=about.get("route_id", ""),
         rig=source.rig,
         bundle=bundle,
-        campaign=campaign,
+        campaigns=campaigns,
         budget=Budget(enforce=factor is not None, clock=clock),
         sinks=sinks,
         adapt=adapt,

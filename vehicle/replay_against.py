@@ -1,6 +1,6 @@
 """Two bundles over one route, side by side, tick by tick: what `roadloop replay --against` does."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -45,7 +45,7 @@ def compare(
     *,
     bundle: Path,
     against: Path,
-    campaign: Campaign = DEFAULT_CAMPAIGN,
+    campaigns: Sequence[Campaign] = (DEFAULT_CAMPAIGN,),
     adapt: bool = True,
     config: VehicleConfig | None = None,
     keep: int = 6,
@@ -84,7 +84,7 @@ def compare(
                     route_id=about.get("route_id", ""),
                     rig=source.rig,
                     bundle=folder,
-                    campaign=campaign,
+                    campaigns=campaigns,
                     budget=Budget(enforce=False, clock=clock),
                     adapt=adapt,
                     config=config,

@@ -99,7 +99,7 @@ def run(
             request.route,
             bundle=bundle,
             speed=speed,
-            campaign=campaign,
+            campaigns=(campaign,),
             sinks=() if recorder is None else (recorder,),
             adapt=request.adapt,
             on_tick=told,
@@ -127,7 +127,7 @@ def run_against(request: ReplayRequest, progress: Callable[[int, int | None], No
         request.route,
         bundle=request.bundle or _network_of(request.car),
         against=request.against,
-        campaign=_campaign_of(request.campaign),
+        campaigns=(_campaign_of(request.campaign),),
         adapt=request.adapt,
         keep=max(0, request.worst),
         progress=progress,
@@ -197,7 +197,7 @@ def _recorder(
         jurisdiction=about.get("jurisdiction", "ZZ"),
         tags={"source": about.get("source", ""), **tags},
         lossless=lossless,
-        campaign=campaign,
+        campaigns=(campaign,),
     )
 
 

@@ -1,110 +1,162 @@
 """Campaigns evaluated on each tick: what is worth sending home."""
 
 import math
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
 
-import numpy as np
-
-from vehicle.config import VehicleConfig
 from vehicle.contracts.campaign import Campaign, TriggerSpec
 from vehicle.contracts.clip import TriggerEvent
-from vehicle.contracts.ego import ControlCommand, EgoState
-from vehicle.contracts.frame import Observation
-from vehicle.contracts.plan import Plan
 from vehicle.contracts.scene import Scene
-from vehicle.contracts.telemetry import StageTiming
-from vehicle.safety import first_contact, road_users
+from vehicle.contracts.wire import RefusedError
+from vehicle.trigger_code import Compiled
+
+MAX_TRIGGERS: Final = 256
+MAX_NODES: Final = 4_000
+"""Of all campaigns of a car together: what one core answers in the stage's 300 us."""
+
+HOUR_NS: Final = 3_600_000_000_000
+_LONG_AGO: Final = -(1 << 62)
+
+
+class TooManyTriggersError(RefusedError):
+    """The campaigns of a car ask for more than its trigger stage can answer in time."""
+
+
+@dataclass(slots=True)
+class _Hour:
+    """The clips one campaign has begun in the last hour, and until when the last one goes."""
+
+    campaign: Campaign
+    begun_ns: deque[int] = field(default_factory=deque)
+    until_ns: int = _LONG_AGO
+
+    def allows(self, spec: TriggerSpec, now_ns: int) -> bool:
+        """Take an event in; False where it would begin a clip too many."""
+        if now_ns - round(spec.pre_s * 1e9) > self.until_ns:  # else its clip is open already
+            while self.begun_ns and self.begun_ns[0] <= now_ns - HOUR_NS:
+                self.begun_ns.popleft()
+            if len(self.begun_ns) >= self.campaign.max_clips_per_hour:
+                return False
+            self.begun_ns.append(now_ns)
+        self.until_ns = max(self.until_ns, now_ns + round(spec.post_s * 1e9))
+        return True
+
+
+@dataclass(slots=True)
+class _Armed:
+    """One trigger and where it stands: since when it holds, on which tick it last did."""
+
+    spec: TriggerSpec
+    hour: _Hour
+    hold_ns: int
+    debounce_ns: int
+    quiet_ns: int
+    since_ns: int = 0
+    held_ns: int = _LONG_AGO
+    held_tick: int = -2
+    fired_ns: int = _LONG_AGO
 
 
 class Triggers:
-    """Fires the triggers of one campaign, each after its hold and with its quiet time.
+    """Fires the triggers of all campaigns of a car, each after its hold and with its quiet time.
 
-    Depends on nothing but the ticks it is given, so a replay fires where the car did; only
-    deadline_miss looks at the wall clock, through the timing it is handed.
+    Depends on nothing but the signals it is given, so a replay fires where the car did.
 
     Args:
-        campaign: what to look out for. Its expiry and upload budget are the uplink's to keep.
+        campaigns: what to look out for. Expiry, cars, jurisdictions and upload budgets are for
+            others to keep.
         rate_hz: ticks per second of the route.
-        config: the body, for the time to collision.
+    Raises:
+        TooManyTriggersError: over MAX_TRIGGERS, or MAX_NODES in their expressions.
     """
 
-    def __init__(
-        self, campaign: Campaign, rate_hz: float, config: VehicleConfig | None = None
-    ) -> None:
-        self._campaign = campaign
-        self._half_tick_s = 0.5 / rate_hz
-        config = config or VehicleConfig()
-        self._body = (
-            config.length_m - config.rear_overhang_m,
-            config.rear_overhang_m,
-            config.width_m,
-        )
-        self._since: dict[str, int] = {}
-        self._fired: dict[str, int] = {}
-        self._late_ticks = 0
-        first_contact(np.ones((1, 7)), 1.0, 0.0, *self._body)
+    def __init__(self, campaigns: Sequence[Campaign], rate_hz: float) -> None:
+        self._armed = _armed(campaigns, round(1e9 / rate_hz))
+        patterns = [armed.spec.pattern for armed in self._armed]
+        nodes = sum(pattern.nodes for pattern in patterns)
+        if len(patterns) > MAX_TRIGGERS or nodes > MAX_NODES:
+            raise TooManyTriggersError(
+                f"{len(campaigns)} campaigns have {len(patterns)} triggers of {nodes} nodes, "
+                f"expected at most {MAX_TRIGGERS} and {MAX_NODES}; withdraw some"
+            )
+        self._compiled = Compiled(patterns)
+        self._tick, self._now_ns = 0, _LONG_AGO
+        self.passed: Counter[str] = Counter()
+        """Campaign -> events let pass because it had its clips of the hour."""
 
     def evaluate(
-        self,
-        obs: Observation,
-        scene: Scene | None,
-        plan: Plan | None,
-        command: ControlCommand | None,
-        timing: StageTiming,
+        self, values: dict[str, Any], scene: Scene | None, frame_id: int, now_ns: int
     ) -> tuple[TriggerEvent, ...]:
-        """Return the events of this tick, in the campaign's order.
+        """Return the events of this tick, in the order of campaigns and their triggers.
+
+        Where time runs backwards, everything begins anew.
 
         Args:
-            obs: measured ego motion.
-            scene: tracks and uncertainty.
-            plan, command: for triggers to come; none of the four looks at them.
-            timing: whether the tick was late.
+            values: of `Signals.of`.
+            scene: for triggers that look at single road users.
+            frame_id, now_ns: of this tick.
         """
-        self._late_ticks = self._late_ticks + 1 if timing.missed else 0
-        values: dict[str, float] = {}
-        events = []
-        for spec in self._campaign.triggers:
-            if spec.kind not in values:
-                values[spec.kind] = self._value(spec, obs.ego, scene)
-            value = values[spec.kind]
-            if self._fires(spec, value, obs.frame.mono_ns):
-                events.append(
-                    TriggerEvent(
-                        trigger=spec.name,
-                        campaign_id=self._campaign.campaign_id,
-                        frame_id=obs.frame.frame_id,
-                        mono_ns=obs.frame.mono_ns,
-                        value=value,
-                        threshold=spec.threshold,
-                    )
-                )
-        return tuple(events)
-
-    def _value(self, spec: TriggerSpec, ego: EgoState | None, scene: Scene | None) -> float:
-        """Return what the trigger compares; NaN when it cannot be known on this tick."""
-        if spec.kind == "deadline_miss":
-            return float(self._late_ticks)
-        if spec.kind == "hard_brake":
-            return math.nan if ego is None else -ego.accel_mps2
-        if spec.kind == "uncertainty":
-            return math.nan if scene is None or not scene.fresh else float(scene.uncertainty_ratio)
-        if ego is None or scene is None or ego.speed_mps < 0.5:
-            return math.nan
-        contact_s, _ = first_contact(
-            road_users(scene), ego.speed_mps, ego.curvature_1pm, *self._body
+        if now_ns < self._now_ns:
+            self._forget()
+        self._tick, self._now_ns = self._tick + 1, now_ns
+        holding = self._compiled.of(values, scene, now_ns)
+        if not holding:
+            return ()
+        return tuple(
+            _event(self._armed[number], value, threshold, frame_id, now_ns)
+            for number, value, threshold in holding
+            if self._fires(self._armed[number], now_ns)
         )
-        return math.nan if contact_s > 1e8 else float(contact_s)
 
-    def _fires(self, spec: TriggerSpec, value: float, mono_ns: int) -> bool:
-        # NaN compares false both ways: what is not known does not fire
-        holds = value <= spec.threshold if spec.kind == "ttc" else value >= spec.threshold
-        if not holds:
-            self._since.pop(spec.name, None)
+    def _forget(self) -> None:
+        self._compiled.forget()
+        for armed in self._armed:
+            armed.held_ns, armed.held_tick, armed.fired_ns = _LONG_AGO, -2, _LONG_AGO
+            armed.hour.until_ns = _LONG_AGO
+            armed.hour.begun_ns.clear()
+
+    def _fires(self, armed: _Armed, now_ns: int) -> bool:
+        """Take note that a condition holds on this tick; return whether that is an event."""
+        if armed.held_tick < self._tick - 1 and now_ns - armed.held_ns > armed.debounce_ns:
+            armed.since_ns = now_ns
+        armed.held_tick, armed.held_ns = self._tick, now_ns
+        if now_ns - armed.since_ns < armed.hold_ns or now_ns - armed.fired_ns < armed.quiet_ns:
             return False
-        since = self._since.setdefault(spec.name, mono_ns)
-        if (mono_ns - since) * 1e-9 < spec.hold_s - self._half_tick_s:
+        if not armed.hour.allows(armed.spec, now_ns):
+            self.passed[armed.hour.campaign.campaign_id] += 1
             return False
-        last = self._fired.get(spec.name)
-        if last is not None and (mono_ns - last) * 1e-9 < spec.min_interval_s - self._half_tick_s:
-            return False
-        self._fired[spec.name] = mono_ns
+        armed.fired_ns = now_ns
         return True
+
+
+def _armed(campaigns: Sequence[Campaign], tick_ns: int) -> list[_Armed]:
+    """Return all triggers; times are met to half a tick."""
+    return [
+        _Armed(
+            spec=spec,
+            hour=hour,
+            hold_ns=round(spec.hold_s * 1e9) - tick_ns // 2,
+            debounce_ns=round(spec.debounce_s * 1e9) + tick_ns * 3 // 2 if spec.debounce_s else 0,
+            quiet_ns=round(spec.min_interval_s * 1e9) - tick_ns // 2,
+        )
+        for hour in map(_Hour, campaigns)
+        for spec in hour.campaign.triggers
+    ]
+
+
+def _event(
+    armed: _Armed, value: float, threshold: float, frame_id: int, now_ns: int
+) -> TriggerEvent:
+    if not (math.isfinite(value) and math.isfinite(threshold)):
+        value = threshold = 1.0  # `not ttc_s < 2` holds where nothing is known
+    return TriggerEvent(
+        trigger=armed.spec.name,
+        campaign_id=armed.hour.campaign.campaign_id,
+        frame_id=frame_id,
+        mono_ns=now_ns,
+        value=float(value),
+        threshold=float(threshold),
+        priority=armed.hour.campaign.priority,
+    )

@@ -65,7 +65,7 @@ def scripted_ticks() -> tuple[Tick, ...]:
     """Drive the script through the real loop, with the script in the place of the network."""
     images = {c.name: picture(c.width_px, c.height_px, n) for n, c in enumerate(RIG_R.cameras)}
     drive = Drive(
-        car_id="car", route_id="scripted", rig=RIG_R, bundle=None, campaign=DEFAULT_CAMPAIGN,
+        car_id="car", route_id="scripted", rig=RIG_R, bundle=None, campaigns=(DEFAULT_CAMPAIGN,),
         budget=Budget(enforce=False, clock=FakeClock()), rate_hz=10.0,
     )  # fmt: skip
     drive.sight = Sight(Scripted(), RIG_R)
@@ -125,6 +125,13 @@ def test_commands_are_those_of_the_reference(request: pytest.FixtureRequest) -> 
         assert c is not None
         now.append([*rounded((c.accel_mps2, c.curvature_1pm)), c.hazard_lights, list(c.limited_by)])
     exact(request, "commands", now)
+
+
+def test_signals_are_those_of_the_reference(request: pytest.FixtureRequest) -> None:
+    now = [
+        [[name, *rounded((value,))] for name, value in t.signals.items()] for t in scripted_ticks()
+    ]
+    exact(request, "signals", now)
 
 
 def test_events_are_those_of_the_reference(request: pytest.FixtureRequest) -> None:

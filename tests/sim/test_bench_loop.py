@@ -37,7 +37,7 @@ def drive(tmp_path: Path) -> Drive:
         route_id="bench",
         rig=RIG_R,
         bundle=tmp_path,
-        campaign=DEFAULT_CAMPAIGN,
+        campaigns=(DEFAULT_CAMPAIGN,),
         budget=Budget(enforce=True, clock=SystemClock()),
         rate_hz=36.0,
     )

@@ -113,7 +113,7 @@ def make(enforce: bool = False, sinks: tuple = (), see: bool = True) -> tuple[Dr
         route_id="r",
         rig=RIG_R,
         bundle=None,
-        campaign=DEFAULT_CAMPAIGN,
+        campaigns=(DEFAULT_CAMPAIGN,),
         budget=Budget(enforce=enforce, clock=clock),
         sinks=sinks,
     )
@@ -364,7 +364,7 @@ def test_on_the_road_a_trigger_or_sink_that_fails_is_named_and_keeps_no_command_
             raise OSError(28, "No space left on device")
 
     drive, _ = make(enforce=True, sinks=(Full(),))
-    monkeypatch.setattr(drive._triggers, "evaluate", lambda *_: 1 / 0)
+    monkeypatch.setattr(drive._lookout, "notice", lambda *_: 1 / 0)
     tick = run(drive, 0, 1)[0]
     assert tick.command is not None
     assert tick.events == ()

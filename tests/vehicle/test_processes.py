@@ -102,7 +102,7 @@ def drive_with(car: Car, bundle: Path) -> Drive:
         route_id="r",
         rig=RIG_R,
         bundle=bundle,
-        campaign=CAMPAIGN,
+        campaigns=(CAMPAIGN,),
         budget=Budget(enforce=False, clock=SystemClock()),
         sinks=(car,),
         rate_hz=36.0,

@@ -55,7 +55,7 @@ def car(tmp_path: Path) -> Drive:
         route_id="r",
         rig=RIG_R,
         bundle=tmp_path,
-        campaign=DEFAULT_CAMPAIGN,
+        campaigns=(DEFAULT_CAMPAIGN,),
         budget=Budget(enforce=True, clock=SystemClock()),
         rate_hz=36.0,
     )

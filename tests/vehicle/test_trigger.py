@@ -1,65 +1,73 @@
 """Triggers fire when their condition holds long enough, and then keep quiet."""
 
 import math
+from typing import Any
 
-import numpy as np
+import pytest
+from trigger_parts import Ticks, fired, observed, plan_of, scene_of, signal, timed
 
-from vehicle.contracts.campaign import Campaign, TriggerSpec
-from vehicle.contracts.ego import EgoState
-from vehicle.contracts.frame import FrameSet, Observation
-from vehicle.contracts.scene import TRACK, Scene
-from vehicle.contracts.telemetry import StageTiming
-from vehicle.trigger import Triggers
+from vehicle.contracts.campaign import FAMILIES, Campaign, TriggerSpec
+from vehicle.contracts.wire import ContractError
+from vehicle.lookout import Lookout
+from vehicle.trigger import TooManyTriggersError
 
-TICK_NS = 100_000_000
+LATE = 20_000
 
-
-def fired(spec: TriggerSpec, ticks: list[dict[str, float]]) -> list[int]:
-    """Return the frames at which `spec` fires over ticks of accel, gap, doubt or took_us."""
-    triggers = Triggers(Campaign(campaign_id="c", triggers=(spec,)), rate_hz=10.0)
-    out = []
-    for i, tick in enumerate(ticks):
-        tracks = np.zeros(1, TRACK)
-        tracks["x_m"] = tick.get("gap", 80.0) + 3.7 + 2.25
-        tracks["length_m"], tracks["width_m"], tracks["age_ticks"] = 4.5, 1.8, 9
-        scene = Scene(
-            frame_id=i,
-            mono_ns=i * TICK_NS,
-            tracks=tracks,
-            embedding=np.zeros(0, np.float32),
-            uncertainty_ratio=tick.get("doubt", 0.1),
-            fresh=not math.isnan(tick.get("doubt", 0.1)),
-        )
-        ego = EgoState(
-            mono_ns=i * TICK_NS,
-            x_m=0,
-            y_m=0,
-            yaw_rad=0,
-            speed_mps=10.0,
-            accel_mps2=tick.get("accel", 0.0),
-        )
-        timing = StageTiming(
-            frame_id=i,
-            release_mono_ns=0,
-            stage_us={},
-            total_us=int(tick.get("took_us", 100)),
-            rung="full",
-        )
-        obs = Observation(frame=FrameSet(frame_id=i, mono_ns=i * TICK_NS), ego=ego)
-        events = triggers.evaluate(obs, scene, None, None, timing)
-        assert all(e.frame_id == i and e.campaign_id == "c" for e in events)
-        out += [e.frame_id for e in events]
-    return out
+CASES: dict[str, tuple[float, list[dict[str, Any]], list[int]]] = {
+    "hard_brake": (3.5, [{"accel": a} for a in (0, -3.4, -3.5, -6, 0)], [2, 3]),
+    "harsh_steer": (4.0, [{"yaw_rate": w} for w in (0, 0.39, 0.4, -0.5, 0)], [2, 3]),
+    "ttc": (1.5, [{"gap": g} for g in (40, 20, 16, 14, 12)], [3, 4]),
+    "rss": (0.0, [{"gap": g} for g in (60, 30, 8, 5, 60)], [2, 3]),
+    "human_disagreement": (2.0, [{"engaged": False, "planned": 8.0}] * 18, [15, 16, 17]),
+    "shadow_disagreement": (0.5, [{}] * 5, [2, 3]),
+    "flicker": (0.5, [{"gap": 9, "lost": n} for n in ((), (), (7,), (7,), (), ())], [4, 5]),
+    "uncertainty": (0.6, [{"doubt": d} for d in (0.1, 0.7, 0.5, 0.6)], [1, 3]),
+    "novelty": (0.5, [{"embedding": e} for e in ((1, 0), (2, 0), (0, 1), (), (1, 1))], [2]),
+    "deadline_miss": (2, [{"took_us": t} for t in (LATE, 1, LATE, LATE, 1)], [3]),
+    "rung": (2, [{"rung": r} for r in ("full", "fewer_cameras", "coast", "hold_plan")], [2, 3]),
+    "mrm": (0, [{"rung": r} for r in ("full", "hold_plan", "mrm")], [2]),
+    "takeover": (0, [{"engaged": e} for e in (None, False, True, True, False, False)], [4]),
+    "bookmark": (0, [{"engaged": True, "bookmark": b} for b in (False, True, False)], [1]),
+    "random": (0.5, [{}] * 9, [1, 5]),
+}
+"""Family -> threshold, ticks, and the frames at which it must fire."""
 
 
-def test_measured_hard_braking_fires() -> None:
+@pytest.mark.parametrize("kind", CASES)
+def test_a_family_fires_where_its_condition_holds_and_nowhere_else(kind: str) -> None:
+    threshold, ticks, frames = CASES[kind]
+    spec = TriggerSpec(name=kind, kind=kind, threshold=threshold, min_interval_s=0.0)
+    scores = {0: 0.1, 2: 0.7, 4: 0.4}
+    assert fired(spec, ticks, scores, known=((3.0, 0.0),)) == frames
+
+
+def test_every_family_has_a_case() -> None:
+    assert set(CASES) == set(FAMILIES)
+
+
+@pytest.mark.parametrize("kind", [k for k in CASES if k not in ("random", "rung", "deadline_miss")])
+def test_a_family_keeps_quiet_where_nothing_is_known(kind: str) -> None:
+    blank = {"lame": True, "blind": True, "planless": True}
+    spec = TriggerSpec(name=kind, kind=kind, threshold=CASES[kind][0], min_interval_s=0.0)
+    assert fired(spec, [blank] * 25) == []
+
+
+def test_an_own_expression_is_a_trigger() -> None:
+    when = "rises(tracks(range_m < 15) >= 1) then accel_mps2 <= -3 within 2 s"
+    spec = TriggerSpec(name="own", kind="expression", when=when)
+    ticks = [{"gap": 40}, {"gap": 8}, {"gap": 8}, {"gap": 8, "accel": -3.5}]
+    assert fired(spec, ticks) == [3]
+    assert fired(spec, [*ticks[:3], *[{"gap": 8}] * 19, {"gap": 8, "accel": -3.5}]) == []
+
+
+def test_an_event_says_what_was_measured_against_what() -> None:
     spec = TriggerSpec(name="b", kind="hard_brake", threshold=3.5)
-    assert fired(spec, [{"accel": a} for a in (0, -3.4, -3.5, -6, 0)]) == [2]
-
-
-def test_a_short_time_to_collision_fires() -> None:
-    spec = TriggerSpec(name="t", kind="ttc", threshold=1.5, min_interval_s=0.0)
-    assert fired(spec, [{"gap": g} for g in (40, 20, 16, 14, 12)]) == [3, 4]
+    made = Campaign(campaign_id="c", triggers=(spec,), priority=4)
+    (_, (event,)) = Ticks(made).run([{"accel": -4.25}])[0]
+    assert (event.value, event.threshold, event.priority) == (-4.25, -3.5, 4)
+    spec = TriggerSpec(name="n", kind="expression", when="not ttc_s < 2")
+    (_, (event,)) = Ticks(Campaign(campaign_id="c", triggers=(spec,))).run([{"blind": True}])[0]
+    assert (event.value, event.threshold) == (1.0, 1.0)  # nothing was measured
 
 
 def test_doubt_must_last_for_its_hold_time() -> None:
@@ -67,6 +75,14 @@ def test_doubt_must_last_for_its_hold_time() -> None:
     short = [{"doubt": d} for d in (0.7, 0.7, 0.7, 0.1, 0.7, 0.7)]
     assert fired(spec, short) == []
     assert fired(spec, [{"doubt": 0.7}] * 6) == [3]
+
+
+def test_a_gap_shorter_than_its_debounce_does_not_end_a_hold() -> None:
+    ticks = [{"doubt": d} for d in (0.7, 0.7, 0.7, 0.1, 0.7, 0.7)]
+    spec = {"name": "u", "kind": "uncertainty", "threshold": 0.6, "hold_s": 0.3}
+    assert fired(TriggerSpec(**spec, debounce_s=0.1), ticks) == [4]
+    longer = [*ticks[:3], {"doubt": 0.1}, {"doubt": 0.1}, {"doubt": 0.1}, *ticks[4:]]
+    assert fired(TriggerSpec(**spec, debounce_s=0.1), longer) == []
 
 
 def test_a_frame_the_network_did_not_see_is_no_doubt_of_it() -> None:
@@ -79,17 +95,83 @@ def test_quiet_time_passes_before_it_fires_again() -> None:
     assert fired(spec, [{"accel": -4.0}] * 25) == [0, 10, 20]
 
 
-def test_late_ticks_are_counted_in_a_row() -> None:
-    spec = TriggerSpec(name="d", kind="deadline_miss", threshold=2.0)
-    took = [20_000, 100, 20_000, 20_000, 100]
-    assert fired(spec, [{"took_us": t} for t in took]) == [3]
-
-
-def test_nothing_is_known_without_ego_motion_or_scene() -> None:
-    specs = tuple(
-        TriggerSpec(name=k, kind=k, threshold=0.0) for k in ("hard_brake", "ttc", "uncertainty")
+def test_a_campaign_begins_no_more_clips_an_hour_than_it_may() -> None:
+    spec = TriggerSpec(
+        name="b", kind="hard_brake", threshold=3.0, pre_s=1.0, post_s=1.0, min_interval_s=0.0
     )
-    triggers = Triggers(Campaign(campaign_id="c", triggers=specs), rate_hz=10.0)
-    timing = StageTiming(frame_id=0, release_mono_ns=0, stage_us={}, total_us=1, rung="full")
-    obs = Observation(frame=FrameSet(frame_id=0, mono_ns=0))
-    assert triggers.evaluate(obs, None, None, None, timing) == ()
+    brakes = [{"accel": -4.0 if i in (0, 5, 100, 200, 205) else 0.0} for i in range(210)]
+    assert fired(spec, brakes, max_clips_per_hour=2) == [0, 5, 100]  # the second is in one clip
+    made = Campaign(campaign_id="c", triggers=(spec,), max_clips_per_hour=2)
+    ticks = Ticks(made)
+    ticks.run(brakes)
+    assert ticks.lookout.triggers.passed == {"c": 2}
+
+
+def test_campaigns_fire_beside_each_other_each_under_its_own_name() -> None:
+    spec = TriggerSpec(name="b", kind="hard_brake", threshold=3.0)
+    slow = Campaign(campaign_id="slow", triggers=(spec,), max_clips_per_hour=1, priority=1)
+    fast = Campaign(campaign_id="fast", triggers=(spec,), priority=9)
+    found = Ticks(slow, fast).run([{"accel": -4.0}] * 120)
+    names = [(e.frame_id, e.campaign_id, e.priority) for _, events in found for e in events]
+    assert names == [(0, "slow", 1), (0, "fast", 9), (100, "fast", 9)]
+
+
+def test_everything_begins_anew_where_time_runs_backwards() -> None:
+    spec = TriggerSpec(name="b", kind="hard_brake", threshold=3.0, hold_s=0.2)
+    ticks = Ticks(Campaign(campaign_id="c", triggers=(spec,)))
+    assert [bool(e) for _, e in ticks.run([{"accel": -4.0}] * 4)] == [False, False, True, False]
+    assert [bool(e) for _, e in ticks.run([{"accel": -4.0}] * 4)] == [False, False, True, False]
+
+
+def test_more_triggers_than_a_stage_can_answer_are_refused() -> None:
+    when = " and ".join(["speed_mps > 1"] * 60)
+    specs = tuple(TriggerSpec(name=f"t{i}", kind="expression", when=when) for i in range(40))
+    with pytest.raises(TooManyTriggersError, match="40 triggers of 7240 nodes"):
+        Ticks(Campaign(campaign_id="c", triggers=specs))
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ({"kind": "expression"}, "expected an expression"),
+        ({"kind": "ttc", "when": "mrm >= 1"}, "ttc says it already"),
+        ({"kind": "expression", "when": "speed > 1"}, "did you mean speed_mps"),
+        ({"kind": "ttc", "threshold": math.inf}, "threshold"),
+        ({"kind": "ttc", "hold_s": -1.0}, "hold_s"),
+    ],
+)
+def test_a_trigger_that_cannot_be_evaluated_is_refused_at_birth(
+    spec: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ContractError, match=says):
+        TriggerSpec(name="t", **spec)
+
+
+def test_a_plan_of_one_and_a_half_seconds_before_is_what_a_human_is_measured_by() -> None:
+    gaps = signal("human_gap_m", [{"engaged": False, "planned": 8.0}] * 18)
+    assert gaps[:15] == [None] * 15
+    assert gaps[15:] == pytest.approx([3.0] * 3)
+    assert set(signal("human_gap_m", [{"engaged": True, "planned": 8.0}] * 18)) == {None}
+
+
+def test_a_track_that_comes_and_goes_is_a_flicker_for_a_second() -> None:
+    both = {"ids": (7, 8), "gap": 9}
+    ticks = [both, {**both, "lost": (8,)}, *[both] * 13]
+    assert signal("flicker_ratio", ticks) == [0.0] * 2 + [0.5] * 11 + [0.0] * 2
+    one = {"ids": (7,), "gap": 9}
+    ghost = [one, {"ids": (7, 9), "gap": 9}, *[one] * 12]
+    assert signal("flicker_ratio", ghost) == [0.0] * 2 + [0.5] * 10 + [0.0] * 2
+
+
+def test_a_wall_clock_nobody_waits_for_is_no_signal() -> None:
+    lookout = Lookout(car_id="c", route_id="r", campaigns=(), rate_hz=10.0, timed=False)
+    late = timed(0, {"took_us": LATE})
+    said, _ = lookout.notice(observed(0, {}), scene_of(0, {}), plan_of(0, {}), None, late)
+    assert "missed" not in said
+    assert "late_ticks" not in said
+
+
+def test_a_draw_depends_on_car_route_and_frame_alone_and_is_fair() -> None:
+    first, again = (signal("random_prob", [{}] * 400) for _ in range(2))
+    assert first == again
+    assert sum(p < 0.25 for p in first if p is not None) == pytest.approx(100, abs=30)

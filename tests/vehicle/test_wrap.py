@@ -124,7 +124,7 @@ def test_a_wrapped_bundle_passes_its_self_test_and_travels(tmp_path: Path) -> No
 def test_the_car_drives_on_a_wrapped_detector_and_stops_for_what_it_sees(tmp_path: Path) -> None:
     folder = wrapped(tmp_path, (*seen_box(18.0, 0.0), 0.9, 2))
     drive = Drive(
-        car_id="c", route_id="r", rig=RIG, bundle=folder, campaign=DEFAULT_CAMPAIGN,
+        car_id="c", route_id="r", rig=RIG, bundle=folder, campaigns=(DEFAULT_CAMPAIGN,),
         budget=Budget(enforce=False, clock=SystemClock()),
     )  # fmt: skip
     line = np.stack([np.arange(-5.0, 80.0), np.zeros(85)], axis=1)

@@ -161,6 +161,9 @@ DEFAULT_CAMPAIGN = Campaign(
         TriggerSpec(name="ttc", kind="ttc", threshold=1.5),
         TriggerSpec(name="uncertainty", kind="uncertainty", threshold=0.6, hold_s=0.3),
         TriggerSpec(name="deadline_miss", kind="deadline_miss", threshold=1.0),
+        TriggerSpec(name="mrm", kind="mrm"),
+        TriggerSpec(name="takeover", kind="takeover"),
+        TriggerSpec(name="bookmark", kind="bookmark"),
     ),
 )
 """What a car looks out for until a campaign tells it otherwise."""

@@ -40,6 +40,7 @@ class Parser:
         self._nested = 0
         self._inside = ""  # the call over tracks that is being read
         self._starts: dict[int, int] = {}  # id of a node -> where it begins
+        self._levels: dict[int, int] = {}  # id of a node -> how deep it is
         self._kept: list[Expr] = []  # so that no id is given twice
 
     def pattern(self) -> tree.Pattern:
@@ -50,18 +51,12 @@ class Parser:
             expr = self._condition()
             self._want("within")
             then.append(tree.Then(expr, self._seconds(unit=True)))
-        self._limits((first, *(s.expr for s in then)))
         if self._peek.kind != "end":
             self._refuse("and, or, then, a comparison or the end")
-        return tree.Pattern(first, tuple(then))
-
-    def _limits(self, steps: tuple[Expr, ...]) -> None:
-        count = sum(1 for step in steps for _ in tree.walk(step))
-        if count > tree.MAX_NODES:
-            raise ExpressionError(0, f"{count} nodes", f"at most {tree.MAX_NODES}")
-        deepest = max(_depth(step) for step in steps)
-        if deepest > tree.MAX_DEPTH:
-            raise ExpressionError(0, f"{deepest} levels", f"at most {tree.MAX_DEPTH}")
+        made = tree.Pattern(first, tuple(then))
+        if made.nodes > tree.MAX_NODES:
+            raise ExpressionError(0, f"{made.nodes} nodes", f"at most {tree.MAX_NODES}")
+        return made
 
     # what follows goes from the loosest operator to the tightest
 
@@ -220,7 +215,10 @@ class Parser:
             self._refuse(f"{text!r}")
 
     def _note(self, node: Expr, at: int) -> Expr:
-        self._starts[id(node)] = at
+        levels = 1 + max((self._levels[id(child)] for child in tree.children(node)), default=0)
+        if levels > tree.MAX_DEPTH:
+            raise ExpressionError(at, f"{levels} levels", f"at most {tree.MAX_DEPTH}")
+        self._starts[id(node)], self._levels[id(node)] = at, levels
         self._kept.append(node)
         return node
 
@@ -282,10 +280,6 @@ def _number(token: _Token) -> float:
     if not math.isfinite(value) or value > tree.MAX_NUMBER:
         raise ExpressionError(token.at, token.text[:40], f"a number up to {tree.MAX_NUMBER:g}")
     return value
-
-
-def _depth(node: Expr) -> int:
-    return 1 + max((_depth(child) for child in tree.children(node)), default=0)
 
 
 def _known(name: str, what: str, known: Iterable[str]) -> str:

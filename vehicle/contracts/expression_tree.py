@@ -156,6 +156,11 @@ class Pattern:
         """Return the conditions in order."""
         return (self.first, *(step.expr for step in self.then))
 
+    @property
+    def nodes(self) -> int:
+        """Return the size of the tree."""
+        return sum(1 for step in self.steps for _ in walk(step))
+
 
 def children(node: Expr) -> tuple[Expr, ...]:
     """Return the nodes directly below."""
@@ -192,8 +197,8 @@ def kind_of(node: Expr, words: dict[str, Word] = SIGNALS) -> Literal["number", "
 
 def number_text(value: float) -> str:
     """Return the one way to write a number: shortest digits that read back the same."""
-    whole = value.is_integer() and abs(value) < 1e15
-    return str(int(value)) if whole else repr(float(value))
+    number = float(value)
+    return str(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)
 
 
 _OR, _AND, _NOT, _COMPARE, _SUM, _PRODUCT, _MINUS, _PRIMARY = range(8)
