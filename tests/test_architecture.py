@@ -30,6 +30,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "vehicle.importers": ({"vehicle"}, CAR | {"pyarrow"}),  # docs/decisions/0003
     "vehicle.cli": ({"vehicle"}, CAR | COMMAND),
     "vehicle.wrap_verb": ({"vehicle"}, CAR | COMMAND),
+    "vehicle.clip_verb": ({"vehicle"}, CAR | COMMAND),
     "vehicle.engine_openvino": ({"vehicle"}, CAR | {"openvino"}),  # the extra [openvino]
     "datalake": (
         {
@@ -57,7 +58,10 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "datalake.mine_verbs": ({"datalake", "vehicle.contracts"}, LAKE | COMMAND),
     "datalake.dataset_verbs": ({"datalake", "vehicle.contracts"}, LAKE | COMMAND),
     "datalake.similar_verbs": ({"datalake", "vehicle.contracts"}, LAKE | COMMAND),
-    "datalake.privacy_verbs": ({"datalake", "vehicle.contracts"}, LAKE | COMMAND),
+    "datalake.privacy_verbs": (
+        {"datalake", "vehicle.contracts", "vehicle.clock"},
+        LAKE | COMMAND,
+    ),
     "datalake.scenario_verb": ({"datalake", "vehicle.contracts"}, LAKE | COMMAND),
     "fleet": ({"fleet", "vehicle.contracts", "vehicle.engine", "vehicle.bundles"}, FLEET),
     "fleet.cli": ({"fleet", "vehicle.contracts", "vehicle.bundles"}, FLEET | COMMAND),
