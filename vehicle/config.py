@@ -119,6 +119,12 @@ class RecordingConfig:
         """
         return cls(**_table(path, cls))
 
+    @classmethod
+    def of_car(cls, folder: Path) -> "RecordingConfig":
+        """Return what recording.toml in a car's folder says, else the defaults. Raises as above."""
+        path = folder / "recording.toml"
+        return cls.from_toml(path) if path.exists() else cls()
+
 
 def _table(path: Path, cls: type) -> dict[str, Any]:
     """Return the keys of a TOML file that are fields of `cls`, refusing any other."""

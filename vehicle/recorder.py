@@ -103,7 +103,8 @@ class Recorder:
         lossless: wait for the recorder when it falls behind, for simulation and replay faster
             than real time. A driving car loses frames of the clip instead, and counts them.
         campaigns: their triggers say how much is kept around an event.
-        config: codec, and how much room waiting clips may take.
+        config: codec, and how much room waiting clips may take; None: recording.toml beside the
+            outbox, else the defaults.
         clock: gives the UTC that goes into manifests.
     Raises:
         RecorderStartError: the process did not come up; says why.
@@ -133,6 +134,7 @@ class Recorder:
         self._lost = 0
         self._open = True
         self._gone = False
+        config = config or RecordingConfig.of_car(Path(outbox).parent)
         self._ring = ring_for(rig, rate_hz, slots)
         self._publisher = Publisher(self._ring, self._clock)
         settings = RecorderSettings(
@@ -145,7 +147,7 @@ class Recorder:
             model=model,
             jurisdiction=jurisdiction,
             campaigns=campaigns if campaign is None else (campaign,),
-            config=config or RecordingConfig(),
+            config=config,
             tags=dict(tags or {}),
         )
         # Not multiprocessing: its spawn imports the caller's main module a second time.
