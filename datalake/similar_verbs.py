@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from datalake.verbs import At, Csv, Json, hint_if_empty, open_lake, print_table
+from datalake.verbs import At, Csv, Json, bar, hint_if_empty, open_lake, print_table, sql_of
 
 app = typer.Typer()
 
@@ -99,3 +99,53 @@ def _answer(lake: Any, found: Any, as_json: bool, as_csv: bool, as_sql: bool) ->
     )
     print_table(shown, shown.num_rows, as_json, as_csv)
     hint_if_empty(lake)
+
+
+@app.command()
+def sheet(
+    query: Annotated[
+        str,
+        typer.Argument(
+            help="SQL yielding clip_id, and frame_id where frames are meant; a named question; or "
+            "the name of a dataset."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Write *.png or *.html.")],
+    limit: Annotated[int, typer.Option(help="Tiles.", min=1)] = 24,
+    camera: Annotated[
+        str | None,
+        typer.Option(help="Whose pictures; default: each clip's first; none: seen from above."),
+    ] = None,
+    boxes: Annotated[
+        bool, typer.Option("--boxes/--no-boxes", help="Draw the road users the car believed in.")
+    ] = True,
+    at: At = None,
+    as_json: Json = False,
+) -> None:
+    """Draw what a question found: a tile a frame, each clip once before any is shown twice.
+
+    Frames without pictures are drawn from above, from their tracks. Pictures come from scrubbed
+    clips only.
+
+    Example: roadloop datalake sheet night_uncertain --out night.html
+    """
+    import json
+
+    from datalake.sheet import sheet as run
+    from vehicle.contracts import wire
+
+    with open_lake(at) as lake, bar("drawing tiles", as_json) as progress:
+        report = run(
+            *(lake, sql_of(query), out),
+            title=query,
+            limit=limit,
+            camera=camera,
+            boxes=boxes,
+            progress=progress,
+        )
+    if as_json:
+        print(json.dumps(wire.to_plain(report)))
+        return
+    print(f"{report.out}: {report.tiles} of {report.chosen} frames, {report.pictures} pictures")
+    for why, count in report.without.items():
+        print(f"  {count} seen from above: {why}")
