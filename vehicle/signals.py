@@ -21,6 +21,7 @@ from vehicle.contracts.telemetry import StageTiming
 from vehicle.contracts.vocabulary import SIGNALS
 from vehicle.flicker import Flicker
 from vehicle.human_gap import HumanGap
+from vehicle.novelty import Novelty
 from vehicle.rss_margin import RssMargin
 from vehicle.safety import first_contact, road_users
 
@@ -46,8 +47,7 @@ class Signals:
         car_id, route_id: of the drive; what `random_prob` is drawn from, beside the frame.
         rate_hz: ticks per second.
         config: the body, and what the safety envelope counts on.
-        known: embeddings `novelty` is measured from; those of other sizes than the network's do
-            not count.
+        known: embeddings `novelty` is measured from.
         timed: somebody waits for each tick; False (simulation, replay at full speed) leaves what
             the wall clock says out.
         shadow: the shadow's last score and the frame it is about, looked up without waiting; NaN
@@ -65,11 +65,7 @@ class Signals:
         )  # fmt: skip
         self._margin = RssMargin(config)
         self._dice = hashlib.blake2b(f"{car_id}\0{route_id}\0".encode(), digest_size=8)
-        sizes = {len(row) for row in known}
-        self._known = {
-            size: _unit(np.array([row for row in known if len(row) == size], np.float32))
-            for size in sizes
-        }
+        self._novelty = Novelty(known) if len(known) else None
         self._timed, self._shadow = timed, shadow
         self._recent_frames = max(1, round(RECENT_S * rate_hz))
         self._now_ns = _LONG_AGO
@@ -146,9 +142,8 @@ class Signals:
             return
         out["uncertainty_ratio"] = float(scene.uncertainty_ratio)
         out["flicker_ratio"] = self._flicker.of(scene.tracks, now_ns)
-        known = self._known.get(len(scene.embedding))
-        if known is not None:
-            out["novelty"] = 1.0 - float((known @ _unit(scene.embedding)).max())
+        if self._novelty is not None:
+            out["novelty"] = self._novelty.of(scene.embedding)
 
     def _made(
         self, out: Values, plan: Plan | None, command: ControlCommand | None, timing: StageTiming
@@ -181,10 +176,3 @@ class Signals:
 def logged(values: Values) -> dict[str, float]:
     """Return what of a tick's signals goes into the log: those computed here that are known."""
     return {n: values[n] for n in _LOGGED if n in values and values[n] == values[n]}
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    """Return vectors of length 1; one of zeros stays."""
-    length = np.sqrt((rows * rows).sum(axis=-1, keepdims=True))
-    unit: np.ndarray = rows / np.maximum(length, np.float32(1e-12))
-    return unit

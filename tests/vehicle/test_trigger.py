@@ -3,12 +3,14 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from trigger_parts import Ticks, fired, observed, plan_of, scene_of, signal, timed
 
 from vehicle.contracts.campaign import FAMILIES, Campaign, TriggerSpec
 from vehicle.contracts.wire import ContractError
 from vehicle.lookout import Lookout
+from vehicle.novelty import Novelty
 from vehicle.trigger import TooManyTriggersError
 
 LATE = 20_000
@@ -22,7 +24,7 @@ CASES: dict[str, tuple[float, list[dict[str, Any]], list[int]]] = {
     "shadow_disagreement": (0.5, [{}] * 5, [2, 3]),
     "flicker": (0.5, [{"gap": 9, "lost": n} for n in ((), (), (7,), (7,), (), ())], [4, 5]),
     "uncertainty": (0.6, [{"doubt": d} for d in (0.1, 0.7, 0.5, 0.6)], [1, 3]),
-    "novelty": (0.5, [{"embedding": e} for e in ((1, 0), (2, 0), (0, 1), (), (1, 1))], [2]),
+    "novelty": (1.0, [{"embedding": e} for e in ((3, 0), (2, 0), (0, 1), (), (3, 2))], [2, 4]),
     "deadline_miss": (2, [{"took_us": t} for t in (LATE, 1, LATE, LATE, 1)], [3]),
     "rung": (2, [{"rung": r} for r in ("full", "fewer_cameras", "coast", "hold_plan")], [2, 3]),
     "mrm": (0, [{"rung": r} for r in ("full", "hold_plan", "mrm")], [2]),
@@ -175,3 +177,15 @@ def test_a_draw_depends_on_car_route_and_frame_alone_and_is_fair() -> None:
     first, again = (signal("random_prob", [{}] * 400) for _ in range(2))
     assert first == again
     assert sum(p < 0.25 for p in first if p is not None) == pytest.approx(100, abs=30)
+
+
+def test_novelty_counts_each_dimension_in_spreads_of_the_known_set() -> None:
+    rng = np.random.default_rng(1)
+    known = rng.normal((5.0, 0.0), (10.0, 1.0), (64, 2))
+    novelty, frames = Novelty(known.tolist()), rng.normal((5.0, 0.0), (10.0, 1.0), (20, 2))
+    spread = known.std(axis=0)
+    for frame in frames:
+        wanted = np.sqrt((((frame - known) / spread) ** 2).mean(axis=1)).min()
+        assert novelty.of(frame) == pytest.approx(wanted, abs=1e-9)
+    assert novelty.of(known[3]) == pytest.approx(0.0, abs=1e-6)
+    assert math.isnan(novelty.of(np.zeros(3)))

@@ -60,7 +60,8 @@ SIGNALS: Final[dict[str, Word]] = {
         "0..1", "over 0.5: beyond 99 % of the training frames; unknown when the network did not run"
     ),
     "novelty": _logged(
-        "0..2", "cosine distance to the nearest known embedding; unknown without a known set"
+        "spreads",
+        "distance of the frame's embedding from the nearest known one, in spreads of the known set",
     ),
     "flicker_ratio": _logged(
         "0..1", "share of the near tracks of the last second that dropped out and came back"
