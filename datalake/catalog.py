@@ -6,11 +6,13 @@ lake's folder; its change lock is an advisory lock of the database, which a dyin
 
 import fcntl
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 import duckdb
 
@@ -154,3 +156,30 @@ class Catalog:
     def _libpq(self) -> str:
         """Return the address as libpq reads it: a URI whole, key=value words without our prefix."""
         return self.address if "://" in self.address else self.address.removeprefix("postgres:")
+
+
+class Watch:
+    """Tells whether a SQLite catalog was changed since, by anybody; nothing of Postgres."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._connection: sqlite3.Connection | None = None
+
+    def version(self) -> int | None:
+        """Return a number that differs after every change, None where nobody can say."""
+        if self._catalog.address:
+            return None
+        try:
+            if self._connection is None:
+                uri = f"file:{quote(str(self._catalog.file))}?mode=ro"
+                self._connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+            return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+        except sqlite3.Error:
+            self.close()
+            return None
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
