@@ -45,7 +45,8 @@ class ScrubReport:
     """What was blurred.
 
     Args:
-        regions: rectangles blurred, over all pictures.
+        regions: rectangles blurred, over all pictures, and messages withheld whole because
+            nobody could look at them; 0: the clip is the same file.
         frames: pictures with at least one.
         pictures: pictures in the clip, over all cameras.
         encoded: pictures that were encoded again.
@@ -165,7 +166,9 @@ class _Pass:
                     message = self._scrubbed(topic.removeprefix(CAMERA_TOPIC), message, tracks)
                 tick += topic == "/frame"
                 # a topic that routes do not have is left out: nobody can say what it shows
-                self.changed |= not writer.carry(topic, message)
+                if not writer.carry(topic, message):
+                    self._tally.regions += 1
+                    self.changed = True
 
     def _scrubbed(self, name: str, message: Message, tracks: np.ndarray) -> Message:
         if name not in self._cameras:
@@ -214,8 +217,9 @@ class _Camera:
         self._tally.all_px += self._model.width_px * self._model.height_px
         if is_keyframe(data, codec):
             self._waiting, self._encoder, self._begun = [], None, True
-        elif not self._begun:
-            return b""  # nobody can look at what comes before the first keyframe
+        elif not self._begun:  # nobody can look at what comes before the first keyframe
+            self._tally.regions += 1
+            return b""
         look = Look(camera=self._model, tracks=tracks)
         regions = [r for d in self._blind for r in d.regions(look)]
         self._waiting.append((data, codec))
