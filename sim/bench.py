@@ -52,6 +52,13 @@ def sizes_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
     return sizes_bench(runs=frames, progress=progress)
 
 
+def clip_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
+    """Measure what recording costs and keeps, beside other codecs, and who opens the clips."""
+    from sim.bench_clip import clip_bench
+
+    return clip_bench(frames=frames, progress=progress, bundle=bundle)
+
+
 BENCHES: dict[str, tuple[Callable[..., Bench], int]] = {
     "sim": (sim_bench, 200),
     "engine": (engine_row, 700),
@@ -60,6 +67,7 @@ BENCHES: dict[str, tuple[Callable[..., Bench], int]] = {
     "commonroad": (commonroad_bench, COMMONROAD_CYCLES),
     "network-sizes": (sizes_row, 150),
     "loop": (loop_bench, LOOP_FRAMES),
+    "clip": (clip_row, 720),
     "soak": (soak_bench, SOAK_FRAMES),
 }
 """Name -> how it is measured, and its usual sample count."""
