@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from datalake import clips
+from datalake.jurisdiction import only, require_open
 from datalake.label import FrameTruth, bev_digest, rasters, roads
 from datalake.lake import Lake
 from datalake.tables import PINS
@@ -77,6 +78,7 @@ def create(
     snapshot: int | None = None,
     tags: dict[str, str] | None = None,
     replace: bool = False,
+    jurisdictions: Collection[str] = (),
     progress: Progress | None = None,
 ) -> DatasetManifest:
     """Make a dataset of the frames that a query chooses.
@@ -88,12 +90,13 @@ def create(
         snapshot: ask the lake as it was then; None: as it is now.
         tags: e.g. {"light": "night"}.
         replace: a dataset of that name is given up for this one.
+        jurisdictions: take only clips recorded there; none named: take all.
         progress: called with frames done and frames in all.
     Returns:
         the manifest; `sources` are the clip ids, `digest` names the dataset.
     Raises:
         DatasetExistsError, DatasetQueryError, EmptyDatasetError, UnlabelledFramesError,
-        MixedRigsError, MissingPictureError: by name; nothing was written.
+        MixedRigsError, MissingPictureError, ClosedJurisdictionError: by name; nothing was written.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
         raise DatasetQueryError(f"dataset name {name!r}: expected letters, digits, - _ .")
@@ -103,7 +106,10 @@ def create(
             f"{folder} is there already; choose another name, or give it up with --replace"
         )
     with Lake(home) as lake, lake.at(lake.snapshot() if snapshot is None else snapshot) as pinned:
-        chosen = _choose(pinned, sql)
+        chosen = only(pinned, _choose(pinned, sql), jurisdictions)
+        if not chosen:
+            raise EmptyDatasetError(f"no frame was recorded in {', '.join(jurisdictions)}")
+        require_open(pinned, chosen)
         labels, motions = Labels(home, pinned, chosen), Motions(pinned, chosen)
         rig = _one_rig(home, pinned, chosen)
         samples = _samples(home, chosen, labels, motions, progress)

@@ -68,6 +68,10 @@ def dataset_create(
     at: At = None,
     tag: Annotated[list[str] | None, typer.Option(help="key=value. Repeatable.")] = None,
     replace: Annotated[bool, typer.Option(help="Give up a dataset of that name.")] = False,
+    jurisdiction: Annotated[
+        list[str] | None,
+        typer.Option(help="Take only clips recorded there, ISO 3166. Repeatable."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Pin the frames that a query chooses, with their labels, as a dataset for training."""
@@ -82,6 +86,7 @@ def dataset_create(
             snapshot=at,
             tags=tags,
             replace=replace,
+            jurisdictions=jurisdiction or (),
             progress=progress,
         )
     if as_json:

@@ -15,6 +15,7 @@ from typing import Any, Final, cast, get_args
 import numpy as np
 
 from datalake.clips import MissingClipError, clip_object
+from datalake.jurisdiction import require_open
 from datalake.lake import Lake
 from vehicle.contracts import wire
 from vehicle.contracts.ego import EgoState
@@ -100,6 +101,7 @@ def scene_of_clip(home: Home, clip_id: str) -> dict[str, Any]:
         clip_id: its sha256, or the beginning of it.
     Raises:
         MissingClipError: the lake has no such clip, or several.
+        ClosedJurisdictionError: the clip may not leave the lake.
     """
     if not clip_id or set(clip_id) - set("0123456789abcdef"):
         raise MissingClipError(f"{clip_id!r} is neither a file nor the sha256 of a clip")
@@ -107,6 +109,7 @@ def scene_of_clip(home: Home, clip_id: str) -> dict[str, Any]:
         found = lake.sql(
             f"SELECT clip_id, tags FROM clips WHERE starts_with(clip_id, '{clip_id}')"
         ).to_pylist()
+        require_open(lake, [row["clip_id"] for row in found])
     if len(found) != 1:
         raise MissingClipError(
             f"{len(found)} clips of the lake begin with {clip_id!r}; "
