@@ -94,6 +94,8 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "sim.stages": (set(PACKAGES), EVERYTHING),
     "sim.report": (set(PACKAGES), EVERYTHING),
     "sim.bench": (set(PACKAGES), EVERYTHING),
+    "sim.bench_clip": ({"sim", "vehicle"}, CAR),  # opens clips as others would
+    "sim.bench_codecs": ({"sim", "vehicle"}, CAR),
     "sim.bench_engine": ({"sim", "vehicle", "training"}, SIM),  # makes a float twin
     "sim.bench_scrub": ({"sim", "vehicle", "datalake"}, SIM),
     "sim.bench_soak": (set(PACKAGES), EVERYTHING),
