@@ -8,7 +8,8 @@ the check that a clip is not in and the append of its rows are one step.
 
 import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Final, TypeVar
 
 import duckdb
@@ -233,6 +234,13 @@ class Lake:
                 time.sleep(0.05 * 2**attempt)
         raise LakeBusyError(f"{self.catalog.name} stayed locked: {first_line(last)}; run it again")
 
+    @contextmanager
+    def maintenance(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Lend the writing connection, alone and outside of any transaction; datalake/maintain.py
+        is the only one who should want it."""
+        with self.catalog.alone():
+            yield self._writing()
+
     def _attempt(self, change: Callable[[Writer], T]) -> T:
         connection = self._writing()
         connection.execute("BEGIN")
@@ -287,6 +295,11 @@ class Lake:
             return LakeTooNewError(
                 f"{self.catalog.name} was written by a newer DuckLake: {first_line(error)}; "
                 "install the roadloop that wrote it, or a newer one"
+            )
+        if self._snapshot is not None and "No snapshot found" in str(error):
+            return UnknownSnapshotError(
+                f"snapshot {self._snapshot} was let go of by compaction; pinned ones and the "
+                "newest stay"
             )
         return LakeUnreadableError(
             f"{self.catalog.name} cannot be read: {first_line(error)}; restore it from a copy, or "
