@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import duckdb
 
+from datalake.hints import hint
 from datalake.tables import EMBEDDINGS, LAKE_SCHEMA, SQL_TYPES, TABLES, Table
 from vehicle.contracts.wire import RefusedError
 
@@ -19,7 +20,7 @@ _MAINTENANCE: Final = re.compile(
 )
 
 _STAMP: Final = "roadloop lake/"
-_OLD_EMBEDDINGS: Final = (
+EMBEDDINGS_OF_BEFORE: Final = (
     "SELECT t.clip_id, t.frame_id, c.model, t.embedding FROM lake.ticks t "
     "JOIN lake.clips c USING (clip_id) WHERE t.embedding IS NOT NULL"
 )
@@ -137,7 +138,7 @@ def fill_gaps(connection: duckdb.DuckDBPyConnection, have: dict[str, set[str]]) 
         if there is not None and empty:
             select = f'SELECT *, {nulls} FROM lake."{table.name}"'
         elif there is None and table is EMBEDDINGS and "embedding" in have.get("ticks", ()):
-            select = _OLD_EMBEDDINGS
+            select = EMBEDDINGS_OF_BEFORE
         elif there is None:
             select = f"SELECT {nulls} WHERE false"
         else:
@@ -161,7 +162,7 @@ def _missing(table: Table, have_all: dict[str, set[str]]) -> Iterator[str]:
     if have is None:
         yield f'CREATE TABLE lake."{table.name}" ({table.create_sql})'
         if table is EMBEDDINGS and "embedding" in have_all.get("ticks", ()):
-            yield f'INSERT INTO lake."{table.name}" BY NAME {_OLD_EMBEDDINGS}'
+            yield f'INSERT INTO lake."{table.name}" BY NAME {EMBEDDINGS_OF_BEFORE}'
         return
     for column, definition in zip(table.columns, table.create_sql.split(", "), strict=True):
         if column.name not in have:
@@ -190,9 +191,11 @@ def require_question(query: str, kinds: list[duckdb.StatementType]) -> None:
 
 
 def explained(error: duckdb.Error) -> str:
-    """Return DuckDB's words with the tables that there are."""
+    """Return DuckDB's words with what was probably meant, and the tables that there are."""
     text = str(error).strip()
-    return f"{text}\nknown tables: {', '.join(TABLES)}; columns: roadloop datalake tables"
+    meant = hint(text)
+    known = f"known tables: {', '.join(TABLES)}; columns: roadloop datalake tables"
+    return "\n".join(part for part in (text, meant, known) if part)
 
 
 def first_line(error: Exception) -> str:

@@ -15,7 +15,7 @@ from typing import Final
 from datalake.duck import quoted
 from datalake.tables import INT, TICKS, TRACKS
 from vehicle.contracts import expression as language
-from vehicle.contracts.expression import Expr, Pattern
+from vehicle.contracts.expression import Expr, Pattern, TrackCall
 from vehicle.contracts.plan import RUNGS
 from vehicle.contracts.wire import ContractError, RefusedError
 
@@ -87,7 +87,7 @@ _WINDOWS: Final = {
     "lowest": "min({x}) OVER {w}",
     "highest": "max({x}) OVER {w}",
     "average": "avg({x}) OVER {w}",
-    "change": "{x} - first_value({x} IGNORE NULLS) OVER {w}",
+    "change": "{x} - first_value({x}) OVER {w}",
     "held": "bool_and({x}) OVER {w}",
     "seen": "bool_or({x}) OVER {w}",
     "times": "count(*) FILTER (WHERE {x}) OVER {w}",
@@ -100,8 +100,8 @@ class _Compiler:
 
     pattern: Pattern
     signals: dict[str, str] = field(default_factory=dict)  # name -> SQL over ticks t
-    per_tick: dict[Expr, tuple[str, str]] = field(default_factory=dict)  # -> column, aggregate
-    appears: dict[Expr, str] = field(default_factory=dict)  # TrackCall -> column
+    per_tick: dict[TrackCall, tuple[str, str]] = field(default_factory=dict)  # -> column, aggregate
+    appears: dict[TrackCall, str] = field(default_factory=dict)  # -> column
     layers: list[dict[str, str]] = field(default_factory=list)  # column -> window SQL
     known: dict[Expr, tuple[str, int]] = field(default_factory=dict)  # node -> column, layer
 
@@ -157,7 +157,7 @@ class _Compiler:
         if isinstance(node, language.Name):
             self.signals[node.name] = _reading(node.name)
             return _quote(node.name), 0
-        if isinstance(node, language.TrackCall):
+        if isinstance(node, TrackCall):
             return self._track_call(node)
         if isinstance(node, language.Window):
             inner, layer = self._sql(node.of)
@@ -169,12 +169,12 @@ class _Compiler:
             )
         if isinstance(node, language.Call) and node.name == "rises":
             inner, layer = self._sql(node.of)
-            before = f"coalesce(lag({inner}) OVER ({_ORDER}), false)"
+            before = f"lag({inner}, 1, true) OVER ({_ORDER})"  # the first tick is no rise
             return self._window(node, "rises", layer, f"{inner} AND NOT {before}")
         parts = [self._sql(child) for child in language.children(node)]
         return _plain(node, [sql for sql, _ in parts]), max((n for _, n in parts), default=0)
 
-    def _track_call(self, node: language.TrackCall) -> tuple[str, int]:
+    def _track_call(self, node: TrackCall) -> tuple[str, int]:
         of = _track_sql(node.of)
         if node.name == "appears":
             self.appears.setdefault(node, f"appears_{len(self.appears)}")
@@ -193,7 +193,7 @@ class _Compiler:
             )
         if self.appears:
             holds = ", ".join(
-                f"bool_or({_track_sql(call.of)}) AS {column}"  # type: ignore[attr-defined]
+                f"bool_or({_track_sql(call.of)}) AS {column}"
                 for call, column in self.appears.items()
             )
             ctes.append(
@@ -224,11 +224,12 @@ class _Compiler:
             joins += " LEFT JOIN counted USING (clip_id, frame_id)"
         if self.appears:
             joins += " LEFT JOIN appeared USING (clip_id, frame_id)"
-        counts = [column for call, (column, _) in self.per_tick.items() if call.name == "tracks"]  # type: ignore[attr-defined]
-        columns += [column for column, _ in self.per_tick.values() if column not in counts]
+        for call, (column, _) in self.per_tick.items():
+            counts = f"CASE WHEN t.n_tracks IS NOT NULL THEN coalesce({column}, 0) END AS {column}"
+            columns.append(counts if call.name == "tracks" else column)
+        looked = f"t.n_tracks IS NOT NULL AND lag(t.n_tracks) OVER ({_ORDER}) IS NOT NULL"
         columns += [
-            f"CASE WHEN t.n_tracks IS NOT NULL THEN coalesce({c}, 0) END AS {c}"
-            for c in (*counts, *self.appears.values())
+            f"CASE WHEN {looked} THEN coalesce({c}, 0) END AS {c}" for c in self.appears.values()
         ]
         listed = "".join(f",\n  {column}" for column in columns)
         return (
