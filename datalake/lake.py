@@ -85,10 +85,10 @@ class Writer:
         )
         return {row[0] for row in found.fetchall()}
 
-    def delete(self, table: str, column: str, values: Collection[str]) -> int:
+    def delete(self, table: str, column: str, values: Collection[str] | Collection[int]) -> int:
         """Delete the rows whose `column` is one of `values`; return how many.
 
-        Older snapshots keep them; `maintain.compact` with `forget` lets go of those as well.
+        Older snapshots keep them, until a compaction lets go of those.
         """
         deleted = self._connection.execute(
             f'DELETE FROM lake."{TABLES[table].name}" WHERE list_contains($values, "{column}")',
