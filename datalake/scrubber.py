@@ -4,6 +4,7 @@ from pathlib import Path
 
 from datalake.config import ScrubPolicy
 from datalake.detect import Detector, name_of
+from datalake.detect_faces import FaceDetector
 from datalake.detect_plates import PlateDetector
 from datalake.detect_tracks import TrackDetector
 from datalake.scrub import ScrubReport, scrub
@@ -46,4 +47,8 @@ class Scrubber:
         policy = self.policy
         if name == "tracks":
             return TrackDetector(min_face_px=policy.min_face_px, min_plate_px=policy.min_plate_px)
-        return PlateDetector(min_plate_px=policy.min_plate_px)
+        if name == "plates":
+            return PlateDetector(min_plate_px=policy.min_plate_px)
+        return FaceDetector(
+            Path(policy.face_model), policy.face_model_sha256, min_face_px=policy.min_face_px
+        )
