@@ -100,7 +100,7 @@ class RecordingConfig:
     SCHEMA: ClassVar[str] = "recording/1"
     codec: Literal["h264", "av1"] = "h264"
     outbox_bytes: int = 8 << 30
-    least_free_ratio: float = 0.02
+    least_free_ratio: float = 0.005
 
     def __post_init__(self) -> None:
         if self.codec not in ("h264", "av1"):

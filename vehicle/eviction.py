@@ -19,6 +19,7 @@ from vehicle.contracts.wire import ContractError
 from vehicle.quota import Disk, Held, make_room
 from vehicle.worth import value_of
 
+CLIP: Final = "clip.mcap"
 MANIFEST: Final = "manifest.json"
 SUMMARY: Final = "summary.json"
 TOMBSTONES: Final = ".evicted.jsonl"
@@ -121,7 +122,11 @@ class OutboxRoom:
             why=why,
         )
         if not told:
-            _append(self._outbox / TOMBSTONES, wire.to_bytes(stone))
+            try:
+                _append(self._outbox / TOMBSTONES, wire.to_bytes(stone))
+            except OSError:  # a full disk: what goes makes room for the line that says so
+                (folder / CLIP).unlink(missing_ok=True)
+                _append(self._outbox / TOMBSTONES, wire.to_bytes(stone))
         shutil.rmtree(folder, ignore_errors=True)
         self.evicted += 1
 

@@ -57,7 +57,7 @@ def make_room(
 
     Clips of least value go first, of equal ones the older, and no more of them than needed. One
     that is being sent or was asked for never goes, and none for a new clip of less or equal
-    value: then the new one itself is given up.
+    value: then the new one itself is given up. Nothing goes in vain.
 
     Args:
         held: complete clips in the outbox, without `new`.
@@ -77,8 +77,10 @@ def make_room(
     )
     may_go = [c for c in held if not c.fixed and (new is None or c.value < new.value)]
     may_go.sort(key=lambda c: (c.value, c.created_utc_ns, c.clip_id))
-    if new is not None and sum(c.size_bytes for c in may_go) < needed:
-        return Ruling(stays=False, why=f"{why}; {NO_ROOM}")
+    if sum(c.size_bytes for c in may_go) < needed:
+        if new is not None:
+            return Ruling(stays=False, why=f"{why}; {NO_ROOM}")
+        needed = over  # what others fill the disk with, no number of clips makes up for
     return Ruling(go=_fewest(may_go, needed), why=why)
 
 

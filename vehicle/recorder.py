@@ -362,6 +362,8 @@ class _Desk:
         except (RefusedError, OSError) as error:
             self._shelf.drop()
             self._book.fail(error)
+            with contextlib.suppress(OSError):  # the disk may be full: the next clip finds room
+                self._shelf.make_room()
         self._tell(**facts)
 
     def _tell(self, **facts: Any) -> None:

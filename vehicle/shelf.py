@@ -13,7 +13,7 @@ from vehicle.contracts import wire
 from vehicle.contracts.clip import ClipManifest, FileEntry, TriggerEvent
 from vehicle.contracts.frame import Rig
 from vehicle.contracts.wire import ContractError, RefusedError
-from vehicle.eviction import MANIFEST, SUMMARY, OutboxRoom
+from vehicle.eviction import CLIP, MANIFEST, SUMMARY, OutboxRoom
 from vehicle.ring import Slot
 from vehicle.route import RouteWriter
 from vehicle.salvage import Remains, carry_over, look
@@ -21,7 +21,6 @@ from vehicle.summary import Summariser
 from vehicle.telemetry_pb import parse_telemetry
 from vehicle.worth import key_of
 
-CLIP: Final = "clip.mcap"
 BUILDING: Final = ".tmp"
 KEPT: Final = ".kept.json"
 """How many clips this car has kept by trigger, in the outbox: what is rare is worth more."""
@@ -186,6 +185,10 @@ class Shelf:
         for key in {key_of(event) for event in events}:
             self._kept[key] = self._kept.get(key, 0) + 1
         wire.atomic_write(self._outbox / KEPT, wire.canonical(self._kept))
+
+    def make_room(self) -> None:
+        """Evict what the quota and the disk's free share ask for, as at the start."""
+        self._room.tidy()
 
     def _bury(self) -> None:
         """Remove what the clip just sealed was salvaged from: until then it is the only copy that

@@ -1,5 +1,6 @@
 """What a clip is worth, which clips give way, and what stays of those that did."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tick_parts import RIG, tick_of
 
+from vehicle import eviction
 from vehicle.config import ConfigError, RecordingConfig
 from vehicle.contracts import wire
 from vehicle.contracts.clip import ClipManifest, ClipSummary, TriggerEvent
@@ -92,6 +94,13 @@ def test_a_full_disk_counts_like_a_full_quota():
 def test_a_quota_that_shrank_is_kept_without_a_new_clip():
     clips = [held("a", 900, 3.0), held("b", 900, 2.0), held("s", 900, 0.0, fixed=True)]
     assert make_room(clips, None, ROOMY, SMALL).go == ("b", "a")
+
+
+def test_a_disk_that_others_fill_costs_no_clip_in_vain():
+    clips = [held("a", 600, 3.0), held("b", 600, 2.0)]
+    tight = Disk(size_bytes=100_000, free_bytes=10)
+    assert make_room(clips, None, tight, SMALL).go == ("b",)  # for the quota
+    assert make_room(clips[:1], None, tight, SMALL).go == ()
 
 
 @given(
@@ -235,6 +244,22 @@ def test_a_quota_that_shrank_is_kept_at_the_next_start(tmp_path, clip_bytes):
     again.close()
     assert waiting(tmp_path) == [(200, 211)]
     assert again.evicted == 2
+
+
+def test_on_a_full_disk_the_clip_makes_room_for_its_own_line(tmp_path, clip_bytes, monkeypatch):
+    desk = shelf(tmp_path, quota(clip_bytes, 1.5))
+    put(desk, 0)
+    append = eviction._append
+
+    def full(path: Path, line: bytes) -> None:
+        if any(tmp_path.glob(".tmp/*/clip.mcap")):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(path, line)
+
+    monkeypatch.setattr(eviction, "_append", full)
+    assert not put(desk, 100)
+    assert len(stones(tmp_path)) == 1
+    desk.close()
 
 
 def test_a_half_written_line_does_not_spoil_the_next(tmp_path, clip_bytes):
