@@ -1,7 +1,7 @@
 """Messages of an MCAP file in file order, with every kind of damage named.
 
 The library's indexed reader refuses a cut file outright; this one reads from the front, checks
-each chunk's CRC and the count of messages, and can hand out what is whole before and behind the
+each chunk's CRC, that of the whole and the count of messages, and can hand out what is whole before and behind the
 damage, down to the message inside a half-written chunk.
 """
 
@@ -168,7 +168,7 @@ class McapRecords:
             self._file,
             skip_magic=skip_magic,
             emit_chunks=True,
-            validate_crcs=False,
+            validate_crcs=True,
             record_size_limit=LIMIT_BYTES,
         ).records
 

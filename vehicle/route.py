@@ -72,7 +72,12 @@ class RouteWriter:
             self._file: BinaryIO = self._part.open("wb")
         except OSError as error:
             raise RouteWriteError(f"cannot write {self._part}: {error.strerror}") from error
-        self._writer = Writer(self._file, chunk_size=CHUNK_BYTES, compression=CompressionType.ZSTD)
+        self._writer = Writer(
+            self._file,
+            chunk_size=CHUNK_BYTES,
+            compression=CompressionType.ZSTD,
+            enable_data_crcs=True,  # what the file says of itself stands outside of chunks
+        )
         self._writer.start(library="roadloop")
         rig_text = wire.to_bytes(rig).decode() if rig else ""
         about = {"schema": SCHEMA, "rate_hz": repr(float(rate_hz)), "rig": rig_text}

@@ -155,13 +155,16 @@ def test_a_whole_file_has_no_damage_and_the_refusal_of_another_says_what_to_do(r
 @given(data=st.data())
 def test_no_damage_makes_a_tick_that_was_never_recorded(route, whole, tmp_path, data):
     raw, places = bytearray(route.read_bytes()), chunks(route)
-    body = places[0][0]  # what a file says of itself stands before, without a checksum
+    body = places[0][0]
     cut = data.draw(st.integers(body + 1, len(raw)))
-    checked = max([body + 1, *(end for _, end in places if end <= cut)])  # nor has a cut chunk one
+    checked = max([body + 1, *(end for _, end in places if end <= cut)])  # a cut chunk is not
     end = len(raw) if cut == len(raw) else checked
-    for _ in range(data.draw(st.integers(1, 3))):
-        at = data.draw(st.integers(body, end - 1))
-        raw[at] ^= 1 << data.draw(st.integers(0, 7))
+    flips = {
+        (data.draw(st.integers(body, end - 1)), 1 << data.draw(st.integers(0, 7)))
+        for _ in range(data.draw(st.integers(1, 3)))
+    }
+    for at, bit in flips:
+        raw[at] ^= bit
     path = tmp_path / "fuzzed.mcap"
     path.write_bytes(raw[:cut])
     reader = RouteReader(path, recover=True)
@@ -169,4 +172,19 @@ def test_no_damage_makes_a_tick_that_was_never_recorded(route, whole, tmp_path, 
     for record in records:
         sent, made = whole[record.observation.frame.frame_id]
         assert (record.observation.ego, record.tick.events) == (sent.ego, made.events)
-    assert reader.damage is not None or len(records) == TICKS
+    assert len(records) == TICKS or reader.damage is not None
+    in_data = cut < len(raw) or any(at < places[-1][1] for at, _ in flips)
+    assert reader.damage is not None or not in_data
+
+
+def test_a_change_of_what_the_file_says_of_itself_is_found(route, tmp_path):
+    at = route.read_bytes().index(b'"fx_px":') + 8
+    path = damaged(route, tmp_path)
+    data = bytearray(path.read_bytes())
+    data[at] = ord("9")
+    path.write_bytes(data)
+    with pytest.raises(RouteCorruptError, match="crc validation failed"):
+        list(RouteReader(path).records())
+    ticks, damage = read(path)
+    assert len(ticks) == TICKS
+    assert "DataEnd" in str(damage)

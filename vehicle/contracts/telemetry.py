@@ -57,7 +57,8 @@ class DeadlineMiss:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """State of one part: `ok`, or what is wrong in words; counters only grow."""
+    """State of one part: `ok`, or what is wrong in words; counters only grow, but for what waits
+    (`left`, `backlog_frames`)."""
 
     SCHEMA: ClassVar[str] = "health/1"
     part: str
