@@ -225,6 +225,16 @@ def _opening_rows(bench: Bench, clip: Path, codec: Codec, frames: int) -> None:
         summary = reader.get_summary()
     assert summary is not None
     assert summary.statistics is not None
+    video = sum(len(unit) for each in units.values() for unit in each) * RATE_HZ / frames
+    whole = clip.stat().st_size * RATE_HZ / frames
+    bench.rows.append(
+        {
+            "row": f"clip, {codec}",
+            "video_bytes_per_s": round(video),
+            "telemetry_and_index_bytes_per_s": round(whole - video),
+            "n": frames,
+        }
+    )
     shown = sum(_decoded(each, codec) for each in units.values())
     pictures = frames * len(RIG_R.cameras)
     found = {

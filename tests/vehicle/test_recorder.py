@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vehicle.clip_check import look_over
 from vehicle.clock import FakeClock
-from vehicle.config import RecordingConfig
+from vehicle.config import ConfigError, RecordingConfig
 from vehicle.contracts import wire
 from vehicle.contracts.campaign import Campaign, TriggerSpec
 from vehicle.contracts.clip import ClipManifest, TriggerEvent
@@ -294,6 +295,12 @@ def test_frames_that_do_not_fit_the_rig_are_counted_not_raised(tmp_path):
         assert sink.health.counters["errors"] == 1
 
 
+def test_a_recording_toml_with_an_unknown_key_is_refused_before_the_drive(tmp_path):
+    (tmp_path / "recording.toml").write_text("quota = 3\n")
+    with pytest.raises(ConfigError, match="unknown key 'quota'"):
+        recorder(tmp_path / "outbox")
+
+
 def test_full_outbox_gives_up_what_is_worth_least_and_health_counts_it(tmp_path):
     config = RecordingConfig(outbox_bytes=150_000, least_free_ratio=0.0)
     with recorder(tmp_path, config=config) as sink:
@@ -305,11 +312,15 @@ def test_full_outbox_gives_up_what_is_worth_least_and_health_counts_it(tmp_path)
     assert sink.health.ok
 
 
-def test_clips_in_av1_read_like_any_other(tmp_path):
-    with recorder(tmp_path, config=RecordingConfig(codec="av1")) as sink:
+def test_a_car_may_ask_for_av1_and_its_clips_read_like_any_other(tmp_path):
+    (tmp_path / "recording.toml").write_text('codec = "av1"\n')
+    outbox = tmp_path / "outbox"
+    with recorder(outbox) as sink:
         drive(sink, range(40), {20: ("brake",)})
-    [clip] = manifests(tmp_path)
-    route = RouteReader(tmp_path / clip.clip_id / "clip.mcap")
+    [clip] = manifests(outbox)
+    path = outbox / clip.clip_id / "clip.mcap"
+    assert [c.codec for c in look_over(path).cameras] == ["av1"]
+    route = RouteReader(path)
     assert [o.frame.images["a"].shape for o in route.observations()] == [(48, 64, 3)] * 16
     assert next(route.keyframes("a"))[0] == 10
 
