@@ -29,6 +29,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "vehicle": ({"vehicle"}, CAR),
     "vehicle.importers": ({"vehicle"}, CAR | {"pyarrow"}),  # docs/decisions/0003
     "vehicle.cli": ({"vehicle"}, CAR | COMMAND),
+    "vehicle.bookmark_verb": ({"vehicle"}, CAR | COMMAND),
     "vehicle.wrap_verb": ({"vehicle"}, CAR | COMMAND),
     "vehicle.clip_verb": ({"vehicle"}, CAR | COMMAND),
     "vehicle.engine_openvino": ({"vehicle"}, CAR | {"openvino"}),  # the extra [openvino]

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from vehicle.bookmark_verb import bookmark
 from vehicle.wrap_verb import wrap
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -335,4 +336,5 @@ def status(
         print(f"parts: {health_line(parts)}")
 
 
+app.command()(bookmark)
 app.command()(wrap)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from vehicle import bundles
+from vehicle.bookmark import Bell, listening
 from vehicle.budget import Budget
 from vehicle.clock import Clock, SystemClock
 from vehicle.contracts.bench import percentiles
@@ -198,8 +199,8 @@ def drive_on_road(
         punctuality, tally, began_ns = in_words(granted), _Tally(), clock.mono_ns()
         told(f"{punctuality}; {words}")
         try:
-            with _stoppable():
-                _loop(drive, car, source, options, rate_hz, clock, tally, punctuality)
+            with _stoppable(), listening() as bell:
+                _loop(drive, car, source, options, rate_hz, clock, tally, punctuality, bell)
         except KeyboardInterrupt:
             stopped = True
         _tell(car, drive, tally, punctuality)
@@ -238,6 +239,7 @@ def _loop(
     clock: Clock,
     tally: _Tally,
     punctuality: str,
+    bell: Bell,
 ) -> None:
     period_ns = round(1e9 / rate_hz)
     frames = _frames(source, forever=options.seconds is not None)
@@ -251,7 +253,7 @@ def _loop(
     while found is not None and (end is None or number < end):
         release_ns = start_ns + number * period_ns
         clock.sleep_until(release_ns)
-        obs = _stamped(found, number, release_ns)
+        obs = bell.heard_by(_stamped(found, number, release_ns))
         tick = drive.tick(obs, release_ns)
         tally.take(tick, obs.ego is not None, stolen.since_last_ms())
         if (tally.ticks - 1) % a_second == 0:

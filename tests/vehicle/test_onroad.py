@@ -14,7 +14,8 @@ import pytest
 import tiny_bundle
 from tick_parts import clips, tick_of, until
 
-from vehicle.clock import FakeClock
+from vehicle.bookmark import Bell, press
+from vehicle.clock import FakeClock, SystemClock
 from vehicle.config import RIG_R
 from vehicle.contracts import wire
 from vehicle.contracts.campaign import Campaign, TriggerSpec
@@ -43,7 +44,8 @@ def road(tmp_path):
             writer.write(Observation(frame=frame, ego=ego))
     tiny_bundle.make(tmp_path / "bundle")
     brake = TriggerSpec(name="brake", kind="hard_brake", threshold=4.0, pre_s=0.3, post_s=0.3)
-    campaign = Campaign(campaign_id="c", triggers=(brake,))
+    kept = TriggerSpec(name="bookmark", kind="bookmark", pre_s=0.3, post_s=0.3)
+    campaign = Campaign(campaign_id="c", triggers=(brake, kept))
     (tmp_path / "campaign.json").write_bytes(wire.to_bytes(campaign))
     return tmp_path
 
@@ -88,11 +90,18 @@ def test_ctrl_c_ends_the_drive_in_order_with_its_clip_and_its_report(road):
         parts = json.loads(health.read_bytes())["parts"] if health.exists() else {}
         return parts.get("drive", {}).get("counters", {}).get("ticks", 0) >= 20
 
+    def bookmarked() -> bool:
+        clips_made = clips(road / "cars" / "car-1")
+        return any(e.trigger == "bookmark" for clip, _ in clips_made for e in clip.events)
+
     until(driven, 60.0)
+    press(road / "cars" / "car-1", SystemClock())
+    until(bookmarked, 60.0)
     child.send_signal(signal.SIGINT)
     out, _ = child.communicate(timeout=60)
     report = json.loads(out)
     assert (child.returncode, report["stopped"]) == (0, True)
+    assert report["events"]["bookmark"] == 1
     assert report["parts"]["recorder"]["ok"]
     assert len(clips(road / "cars" / "car-1")) >= 1
     pids = [p["counters"].get("pid", 0) for p in report["parts"].values()]
@@ -143,7 +152,7 @@ class Slow:
 
 def looped(source: Slow, clock: FakeClock, **options: object) -> tuple[Loop, _Tally]:
     loop, tally = Loop(), _Tally()
-    _loop(loop, loop, source, RoadOptions(**options), 10.0, clock, tally, "")
+    _loop(loop, loop, source, RoadOptions(**options), 10.0, clock, tally, "", Bell())
     return loop, tally
 
 
