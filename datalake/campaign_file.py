@@ -1,0 +1,104 @@
+"""Campaigns as files: TOML that people write, and the envelopes that home keeps."""
+
+import base64
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from vehicle.contracts import wire
+from vehicle.contracts.campaign import Campaign, TriggerSpec
+from vehicle.contracts.home import Home
+
+
+class CampaignFileError(wire.RefusedError):
+    """The file is no campaign, or the campaign has no such trigger."""
+
+
+def read_campaign(home: Home, name: str) -> Campaign:
+    """Return a campaign from a file, or one that home keeps by its name.
+
+    A campaign that home keeps is taken out of its envelope; nothing is trusted by it here.
+
+    Raises:
+        CampaignFileError: there is none, or it is damaged.
+    """
+    path = Path(name)
+    if not path.is_file():
+        path = home.fleet / "campaigns" / f"{Path(name).name}.json"
+    if not path.is_file():
+        kept = ", ".join(sorted(p.stem for p in path.parent.glob("*.json"))) or "none"
+        raise CampaignFileError(f"no campaign {name}: no such file, and home keeps: {kept}")
+    try:
+        return _campaign(_plain(path))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CampaignFileError(f"{path} is no campaign: {error}") from error
+
+
+def trigger_of(campaign: Campaign, name: str) -> TriggerSpec:
+    """Return a campaign's trigger.
+
+    Raises:
+        CampaignFileError: it has none of that name.
+    """
+    for spec in campaign.triggers:
+        if spec.name == name:
+            return spec
+    known = ", ".join(spec.name for spec in campaign.triggers) or "none"
+    raise CampaignFileError(
+        f"campaign {campaign.campaign_id} has no trigger {name!r}; it has: {known}"
+    )
+
+
+def add_trigger(path: Path, spec: TriggerSpec) -> Campaign:
+    """Add a trigger to the end of a campaign's file, or begin one; nothing else in it changes.
+
+    Args:
+        path: *.toml; a new one is called by its name.
+    Returns:
+        the campaign as it is now.
+    Raises:
+        CampaignFileError: the file is no campaign, or has a trigger of that name.
+    """
+    try:
+        text = path.read_text() if path.exists() else _new(path.stem)
+        if any(t.get("name") == spec.name for t in tomllib.loads(text).get("triggers", ())):
+            raise CampaignFileError(
+                f"{path} has a trigger {spec.name!r}; name this one by --name, or take that out"
+            )
+        text = f"{text.rstrip()}\n\n{_table(spec)}"
+        campaign = _campaign(tomllib.loads(text))
+    except (OSError, ValueError, TypeError) as error:
+        raise CampaignFileError(f"{path} is no campaign: {error}") from error
+    wire.atomic_write(path, text.encode())
+    return campaign
+
+
+def _plain(path: Path) -> dict[str, Any]:
+    if path.suffix == ".toml":
+        return tomllib.loads(path.read_text())
+    found = json.loads(path.read_bytes())
+    return json.loads(base64.b64decode(found["payload"])) if "payload" in found else found
+
+
+def _campaign(plain: dict[str, Any]) -> Campaign:
+    """Return a campaign from plain data; a person need not write what schema it is."""
+    triggers = [{"schema": TriggerSpec.SCHEMA, **t} for t in plain.get("triggers", ())]
+    whole = {"schema": Campaign.SCHEMA, **plain, "triggers": triggers}
+    if "budget" in whole:
+        whole["budget"] = {"schema": "uploadbudget/1", **whole["budget"]}
+    return wire.from_plain(Campaign, whole)
+
+
+def _new(name: str) -> str:
+    return (
+        f'schema = "{Campaign.SCHEMA}"\ncampaign_id = {json.dumps(name)}\ncars = ["*"]\n'
+        "version = 1\n"
+    )
+
+
+def _table(spec: TriggerSpec) -> str:
+    """Return a trigger as TOML; JSON's way to write texts and numbers is TOML's too."""
+    names = ("name", "kind", "when", "hold_s", "pre_s", "post_s", "min_interval_s")
+    lines = [f"{name} = {json.dumps(getattr(spec, name))}" for name in names]
+    return "\n".join(["[[triggers]]", f'schema = "{TriggerSpec.SCHEMA}"', *lines]) + "\n"
