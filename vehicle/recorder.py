@@ -371,7 +371,7 @@ class _Desk:
         shelf = {
             name: before + getattr(self._shelf, name) for name, before in self._counted.items()
         }
-        waiting = sum(isinstance(action, Keep) for action in self._work) + self._reader.behind
+        waiting = len(self._work) + self._reader.behind
         self._book.tell(**shelf, backlog_frames=waiting, **facts)
 
 

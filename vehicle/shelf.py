@@ -1,5 +1,6 @@
 """The outbox as a place: a clip is built out of sight and appears whole, by one rename."""
 
+import contextlib
 import fcntl
 import json
 import shutil
@@ -184,7 +185,8 @@ class Shelf:
     def _count_kept(self, events: Sequence[TriggerEvent]) -> None:
         for key in {key_of(event) for event in events}:
             self._kept[key] = self._kept.get(key, 0) + 1
-        wire.atomic_write(self._outbox / KEPT, wire.canonical(self._kept))
+        with contextlib.suppress(OSError):  # a full disk: counted until this recorder ends
+            wire.atomic_write(self._outbox / KEPT, wire.canonical(self._kept))
 
     def make_room(self) -> None:
         """Evict what the quota and the disk's free share ask for, as at the start."""

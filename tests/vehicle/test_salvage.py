@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from tick_parts import clips, tick_of
 
+from vehicle.contracts import wire
+from vehicle.contracts.clip import ClipSummary
 from vehicle.contracts.frame import Rig
 from vehicle.geometry import look_camera
 from vehicle.ring import Slot
@@ -89,6 +91,8 @@ def test_clip_of_a_killed_drive_is_sealed_as_far_as_it_is_whole(outbox):
     assert [e.frame_id for e in clip.events] == [EVENT]
     seen = list(RouteReader(outbox / clip.clip_id / "clip.mcap").observations())
     assert [o.frame.images["a"].shape for o in seen] == [(192, 384, 3)] * len(frames)
+    summary = (outbox / clip.clip_id / "summary.json").read_bytes()
+    assert wire.from_bytes(ClipSummary, summary).thumbnail()
     assert [p.name for p in (outbox / ".tmp").iterdir()] == ["lock"]
 
 
