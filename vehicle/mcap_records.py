@@ -136,7 +136,8 @@ class McapRecords:
                 yield gap
                 if resume is None or len(self.gaps) >= MOST_GAPS:
                     return
-                self._learn_channels()
+                if len(self.gaps) == 1:
+                    self._learn_channels()
                 self._file.seek(resume)
                 start, records = resume, self._records(skip_magic=True)
                 continue
