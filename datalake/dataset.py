@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
 
 from datalake import clips
-from datalake.jurisdiction import only, require_open
+from datalake.choice import Choice, Chosen, DatasetQueryError, EmptyDatasetError
+from datalake.duck import quoted
 from datalake.label import FrameTruth, bev_digest, rasters, roads
 from datalake.lake import Lake
 from datalake.tables import PINS
+from datalake.vectors import text_list
 from vehicle.contracts import wire
 from vehicle.contracts.clip import FileEntry
 from vehicle.contracts.frame import Rig
@@ -39,19 +40,22 @@ from vehicle.contracts.sample import (
 )
 from vehicle.contracts.scene import KINDS
 
+__all__ = [
+    "DatasetExistsError",
+    "DatasetQueryError",
+    "DatasetWriteError",
+    "EmptyDatasetError",
+    "MixedRigsError",
+    "UnlabelledFramesError",
+    "create",
+    "names",
+    "show",
+]
+
 SHARD_FRAMES: Final = 128
 """About 70 MB with the eight cameras of rig R."""
 
 Progress = Callable[[int, int], None]
-Chosen = dict[str, list[int]]
-
-
-class DatasetQueryError(wire.RefusedError):
-    """The query does not yield clip_id and frame_id of frames that the lake holds."""
-
-
-class EmptyDatasetError(wire.RefusedError):
-    """The query chose no frame."""
 
 
 class UnlabelledFramesError(wire.RefusedError):
@@ -79,6 +83,7 @@ def create(
     tags: dict[str, str] | None = None,
     replace: bool = False,
     jurisdictions: Collection[str] = (),
+    no_duplicates: float | None = None,
     progress: Progress | None = None,
 ) -> DatasetManifest:
     """Make a dataset of the frames that a query chooses.
@@ -91,6 +96,7 @@ def create(
         tags: e.g. {"light": "night"}.
         replace: a dataset of that name is given up for this one.
         jurisdictions: take only clips recorded there; none named: take all.
+        no_duplicates: of frames that look alike at this cosine take one; None: take all.
         progress: called with frames done and frames in all.
     Returns:
         the manifest; `sources` are the clip ids, `digest` names the dataset.
@@ -105,11 +111,11 @@ def create(
         raise DatasetExistsError(
             f"{folder} is there already; choose another name, or give it up with --replace"
         )
+    choice = Choice(
+        sql=sql, jurisdictions=tuple(sorted(set(jurisdictions))), no_duplicates=no_duplicates
+    )
     with Lake(home) as lake, lake.at(lake.snapshot() if snapshot is None else snapshot) as pinned:
-        chosen = only(pinned, _choose(pinned, sql), jurisdictions)
-        if not chosen:
-            raise EmptyDatasetError(f"no frame was recorded in {', '.join(jurisdictions)}")
-        require_open(pinned, chosen)
+        chosen, told = choice.frames(pinned)
         labels, motions = Labels(home, pinned, chosen), Motions(pinned, chosen)
         rig = _one_rig(home, pinned, chosen)
         samples = _samples(home, chosen, labels, motions, progress)
@@ -126,7 +132,7 @@ def create(
                 boxes=boxes,
                 sources=tuple(chosen),
                 files=files,
-                tags=tags or {},
+                tags={**(tags or {}), **told},
             )
             wire.atomic_write(temp / "dataset.json", wire.to_bytes(manifest))
             _pin(lake, manifest)  # before the rename: no dataset is ever without its pin
@@ -160,8 +166,12 @@ def show(home: Home, name: str) -> dict[str, Any]:
         pins = lake.sql("SELECT digest FROM pins")["digest"].to_pylist()
         cars = lake.sql(
             "SELECT DISTINCT car_id FROM clips WHERE list_contains("
-            f"{_text_list(manifest.sources)}, clip_id) ORDER BY ALL"
+            f"{text_list(manifest.sources)}, clip_id) ORDER BY ALL"
         )
+        trained = lake.sql(
+            f"SELECT DISTINCT name, version FROM models WHERE dataset_digest = "
+            f"{quoted(manifest.digest)} ORDER BY ALL"
+        ).to_pylist()
     return {
         "name": manifest.name,
         "digest": manifest.digest,
@@ -172,6 +182,7 @@ def show(home: Home, name: str) -> dict[str, Any]:
         "boxes": manifest.boxes,
         "clips": list(manifest.sources),
         "cars": cars["car_id"].to_pylist(),
+        "models": [f"{row['name']}@{row['version']}" for row in trained],
         "rig": manifest.rig.name,
         "tags": manifest.tags,
         "bytes": sum(entry.size_bytes for entry in manifest.files),
@@ -193,7 +204,7 @@ class Labels:
             UnlabelledFramesError: some frame has none; says how to buy them.
         """
         self._home = home
-        among = f"list_contains({_text_list(chosen)}, clip_id)"
+        among = f"list_contains({text_list(chosen)}, clip_id)"
         bought = lake.sql(f"SELECT * FROM labelled WHERE {among}").to_pylist()
         self._bev = {(r["clip_id"], r["frame_id"]): r["bev_sha256"] for r in bought}
         self._road = {(r["clip_id"], r["frame_id"]): r.get("road_sha256") for r in bought}
@@ -244,7 +255,7 @@ class Motions:
     def __init__(self, lake: Lake, chosen: Chosen) -> None:
         rows = lake.sql(
             "SELECT clip_id, frame_id, mono_ns, x_m, y_m, yaw_rad FROM ticks "
-            f"WHERE list_contains({_text_list(chosen)}, clip_id)"
+            f"WHERE list_contains({text_list(chosen)}, clip_id)"
         ).to_pylist()
         self._ticks = {(r["clip_id"], r["frame_id"]): r for r in rows}
 
@@ -262,31 +273,8 @@ class Motions:
         return motion_between(*poses, (now["mono_ns"] - then["mono_ns"]) * 1e-9)
 
 
-def _choose(lake: Lake, sql: str) -> Chosen:
-    """Return clip_id -> frame_ids, both in order."""
-    answer = lake.sql(sql)
-    for column, is_kind in (("clip_id", pa.types.is_string), ("frame_id", pa.types.is_integer)):
-        if column not in answer.column_names or not is_kind(answer[column].type):
-            raise DatasetQueryError(
-                f"the query yields {', '.join(answer.column_names)}; expected among them a "
-                "clip_id (text) and a frame_id (integer), as `ticks` has them"
-            )
-    pairs = set(zip(answer["clip_id"].to_pylist(), answer["frame_id"].to_pylist(), strict=True))
-    if not pairs:
-        raise EmptyDatasetError(
-            f"the query chose no frame at snapshot {lake.snapshot()}; try it with "
-            "`roadloop datalake sql`"
-        )
-    if any(clip is None or frame is None for clip, frame in pairs):
-        raise DatasetQueryError("the query yields a NULL clip_id or frame_id")
-    chosen: Chosen = {}
-    for clip, frame in sorted(pairs):
-        chosen.setdefault(clip, []).append(frame)
-    return chosen
-
-
 def _one_rig(home: Home, lake: Lake, chosen: Chosen) -> Rig:
-    among = f"list_contains({_text_list(chosen)}, clip_id)"
+    among = f"list_contains({text_list(chosen)}, clip_id)"
     rows = lake.sql(f"SELECT clip_id, rig_digest FROM clips WHERE {among} ORDER BY ALL").to_pylist()
     missing = sorted(set(chosen) - {r["clip_id"] for r in rows})
     if missing:
@@ -358,8 +346,3 @@ def _batches(samples: Iterator[Sample]) -> Iterator[list[Sample]]:
             batch = []
     if batch:
         yield batch
-
-
-def _text_list(values: Any) -> str:
-    """Return an SQL list of texts."""
-    return "[" + ", ".join("'" + str(v).replace("'", "''") + "'" for v in values) + "]::VARCHAR[]"

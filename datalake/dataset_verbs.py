@@ -9,6 +9,12 @@ from datalake.scenario_verb import scenario
 from datalake.verbs import At, Json, bar, open_lake, pair, sql_of
 
 app = typer.Typer()
+NoDuplicates = Annotated[
+    float | None,
+    typer.Option(
+        help="Of frames that look alike at this cosine take one, e.g. 0.999; see duplicates."
+    ),
+]
 dataset_app = typer.Typer(
     no_args_is_help=True, help="Pinned, hashed sets of labelled frames for training."
 )
@@ -24,12 +30,15 @@ def label(
         ),
     ],
     every: Annotated[int, typer.Option(help="Of whole clips, buy every n-th frame.")] = 1,
+    no_duplicates: NoDuplicates = None,
     as_json: Json = False,
 ) -> None:
     """Buy the labels of the frames that a query chooses; says what they cost in boxes.
 
     Labels of simulated drives come from the simulator's truth, and only for what is bought.
     """
+    from datalake.choice import choose
+    from datalake.duplicates import thin
     from datalake.label import label as run
     from datalake.lake import QueryError
     from vehicle.contracts import wire
@@ -40,7 +49,10 @@ def label(
             raise QueryError(f"the query yields {answer.column_names}; expected a clip_id")
         clips = answer["clip_id"].to_pylist()
         frames: dict[str, set[int]] | None = None
-        if "frame_id" in answer.column_names:
+        if no_duplicates is not None:
+            kept = thin(lake, choose(lake, sql_of(query)), no_duplicates).kept
+            clips, frames = list(kept), {clip: set(found) for clip, found in kept.items()}
+        elif "frame_id" in answer.column_names:
             frames = {clip: set() for clip in clips}
             for clip, frame in zip(clips, answer["frame_id"].to_pylist(), strict=True):
                 frames[clip].add(frame)
@@ -72,6 +84,7 @@ def dataset_create(
         list[str] | None,
         typer.Option(help="Take only clips recorded there, ISO 3166. Repeatable."),
     ] = None,
+    no_duplicates: NoDuplicates = None,
     as_json: Json = False,
 ) -> None:
     """Pin the frames that a query chooses, with their labels, as a dataset for training."""
@@ -87,6 +100,7 @@ def dataset_create(
             tags=tags,
             replace=replace,
             jurisdictions=jurisdiction or (),
+            no_duplicates=no_duplicates,
             progress=progress,
         )
     if as_json:
@@ -97,6 +111,8 @@ def dataset_create(
         f"dataset {name}: {manifest.frames} frames of {len(manifest.sources)} clips, {boxes}; "
         f"snapshot {manifest.snapshot}, digest {manifest.digest[:12]}"
     )
+    if no_duplicates is not None:
+        print(f"  {manifest.tags['duplicates_left_out']} duplicates were left out")
 
 
 @dataset_app.command("show")

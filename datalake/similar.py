@@ -18,6 +18,7 @@ from datalake.vectors import (
     NoEmbeddingsError,
     load,
     matrix,
+    models,
     unit,
 )
 from vehicle.contracts.wire import RefusedError
@@ -121,6 +122,25 @@ def of_clip(lake: Lake, text: str, *, model: str | None = None, mean: bool = Fal
     else:
         vector, about = unit(vectors.mean(axis=0))[0], f"clip {clip_id[:12]}, mean of its frames"
     return Query(model=model, unit_E=vector, clip_id=clip_id, about=about)
+
+
+def the_model(lake: Lake, model: str | None) -> str:
+    """Return whose embeddings are meant: the only network's there is, unless one is named.
+
+    Raises:
+        NoEmbeddingsError, MixedModelsError: there is none, or there are several.
+    """
+    found = models(lake)
+    if model is None and len(found) > 1:
+        raise MixedModelsError(
+            f"the lake holds embeddings of {', '.join(found)}; choose one with --model"
+        )
+    if not found or (model is not None and model not in found):
+        raise NoEmbeddingsError(
+            f"the lake holds no embedding{f' of {model}' if model else ''}; it holds those of: "
+            f"{', '.join(found) or 'no network at all'}"
+        )
+    return model or found[0]
 
 
 def similar(

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from datalake.verbs import At, Csv, Json, bar, hint_if_empty, open_lake, print_table, sql_of
+from datalake.verbs import At, Csv, Json, Limit, bar, hint_if_empty, open_lake, print_table, sql_of
 
 app = typer.Typer()
 
@@ -149,3 +149,161 @@ def sheet(
     print(f"{report.out}: {report.tiles} of {report.chosen} frames, {report.pictures} pictures")
     for why, count in report.without.items():
         print(f"  {count} seen from above: {why}")
+
+
+@app.command()
+def rare(
+    where: Where = None,
+    model: Model = None,
+    limit: Limit = 40,
+    at: At = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+    as_sql: AsSql = False,
+) -> None:
+    """Score how rare frames are in the fleet, in bits, rarest first.
+
+    Three surprises added up: how unlike all other drives the frame looks to the network, how
+    seldom its light and weather are, and how seldom the rarest road user in it is. 10 bits are one
+    frame in a thousand.
+
+    Example: roadloop datalake rare --where "speed_mps > 5" --limit 20
+    """
+    from datalake.rarity import rarity
+    from datalake.similar import the_model
+    from datalake.vectors import values_sql
+
+    with open_lake(at) as lake:
+        found = rarity(lake, the_model(lake, model), where=where)
+        if as_sql:
+            print(values_sql(found.slice(0, limit).select(["clip_id", "frame_id", "rarity_bits"])))
+            return
+        print_table(found, limit, as_json, as_csv)
+        hint_if_empty(lake)
+
+
+@app.command()
+def duplicates(
+    query: Annotated[
+        str, typer.Argument(help="SQL yielding clip_id and frame_id, or a named question.")
+    ] = "SELECT clip_id, frame_id FROM ticks",
+    threshold: Annotated[
+        float, typer.Option(help="Least cosine of two duplicates; depends on the network.")
+    ] = 0.999,
+    clips: Annotated[
+        bool, typer.Option("--clips", help="Whole clips that earlier ones make superfluous.")
+    ] = False,
+    at: At = None,
+    limit: Limit = 40,
+    as_json: Json = False,
+    as_sql: AsSql = False,
+) -> None:
+    """Say how many of the frames that a question chooses show again what others show already.
+
+    Of a tick in two clips one stays; then, in the order of recording, a frame stays unless one
+    that stayed looks like it. With --sql the query yields what stays (or, with --clips, the clips).
+
+    Example: roadloop datalake duplicates low_ttc --threshold 0.9995
+    """
+    import json
+
+    from datalake.choice import choose
+    from datalake.duplicates import clip_duplicates, frames_sql, thin
+    from datalake.vectors import values_sql
+
+    with open_lake(at) as lake:
+        chosen = choose(lake, sql_of(query))
+        if clips:
+            found = clip_duplicates(lake, list(chosen), threshold)
+            if as_sql:
+                gone = set(found["clip_id"].to_pylist())
+                print(values_sql(_clip_table(c for c in chosen if c not in gone)))
+            else:
+                print_table(found, limit, as_json, False)
+            return
+        thinned = thin(lake, chosen, threshold)
+    kept = sum(map(len, thinned.kept.values()))
+    wanted = sum(map(len, chosen.values()))
+    if as_sql:
+        print(frames_sql(thinned.kept))
+    elif as_json:
+        facts = {"frames": wanted, "kept": kept, "same_tick": thinned.same_tick}
+        print(json.dumps(facts | {"alike": thinned.alike, "unjudged": thinned.unjudged}))
+    else:
+        print(
+            f"{kept} of {wanted} frames stay at {threshold}: {thinned.same_tick} are ticks that "
+            f"two clips hold, {thinned.alike} look like one that stays; {thinned.unjudged} were "
+            "seen by no network and stay"
+        )
+
+
+@app.command()
+def known(
+    query: Annotated[
+        str,
+        typer.Argument(
+            help="Frames that home has enough of: a dataset, SQL yielding clip_id and frame_id, or "
+            "a named question."
+        ),
+    ],
+    campaign: Annotated[
+        Path,
+        typer.Option(
+            help="Campaign file: its known vectors are replaced and its version goes up; where "
+            "there is none, one with a novelty trigger is made."
+        ),
+    ],
+    k: Annotated[int, typer.Option("-k", "--k", help="How many vectors, 1 to 256.")] = 64,
+    model: Model = None,
+    at: At = None,
+    as_json: Json = False,
+) -> None:
+    """Tell a campaign what the fleet has enough of, so that cars notice what is new.
+
+    The vectors belong to the network that made them: only cars that drive with that bundle may be
+    given the campaign. Says which novelty one frame in a hundred of the known drives reaches.
+
+    Example: roadloop datalake known base_day --campaign novel.json --k 64
+    """
+    import json
+
+    from datalake.choice import choose, frames_of, named
+    from datalake.known import into_campaign, know
+    from datalake.rarity import drives
+    from datalake.similar import the_model
+    from datalake.vectors import raw_of
+
+    with open_lake(at) as lake:
+        dataset = named(lake.home, query)
+        chosen = frames_of(lake.home, dataset) if dataset else choose(lake, sql_of(query))
+        frames, vectors = raw_of(lake, the_model(lake, model), chosen)
+        found = know(vectors, drives(lake, frames), k)
+    made = into_campaign(campaign, found)
+    facts = {
+        "campaign": made.campaign_id,
+        "version": made.version,
+        "known": len(made.known),
+        "model": frames.model,
+        "frames": len(frames),
+        "median": found.median,
+        "threshold": found.threshold,
+        "held_out": found.held_out,
+    }
+    if as_json:
+        print(json.dumps(facts))
+        return
+    print(
+        f"{campaign}: {len(made.known)} known vectors of {frames.model} from {len(frames)} "
+        f"frames, version {made.version}"
+    )
+    print(
+        f"  novelty of those frames: median {found.median:.3g}; one in a hundred reaches "
+        f"{found.threshold:.3g}"
+        + ("" if found.held_out else " (measured on the frames themselves: one drive only)")
+    )
+
+
+def _clip_table(clips: Any) -> Any:
+    import pyarrow as pa
+
+    return pa.table({"clip_id": pa.array(clips, pa.string())})

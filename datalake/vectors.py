@@ -4,6 +4,7 @@ Vectors of different networks live in different spaces: nothing here ever puts t
 side by side.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -100,6 +101,34 @@ def load(lake: Lake, model: str, *, where: str | None = None, ordered: bool = Fa
         frame_N=rows["frame_id"].to_numpy(),
         unit_NE=unit(matrix(rows["embedding"])),
     )
+
+
+def raw_of(
+    lake: Lake, model: str, chosen: Mapping[str, Iterable[int]]
+) -> tuple[Frames, np.ndarray]:
+    """Return the embeddings that a model has of these frames, as the network gave them.
+
+    Args:
+        chosen: clip_id -> frame_ids.
+    Returns:
+        the frames in the order of their keys, and float32 [N, E]; frames whose embedding is not
+        finite are left out.
+    Raises:
+        NoEmbeddingsError: it has seen none of them.
+    """
+    where = f"list_contains({text_list(sorted(chosen))}, clip_id)"
+    columns = "clip_id, frame_id, embedding"
+    rows = _rows(lake, columns, model, where, " ORDER BY clip_id, frame_id")
+    clips, clip_N = _coded(rows["clip_id"])
+    frame_N, raw_NE = rows["frame_id"].to_numpy(), matrix(rows["embedding"])
+    keep = np.isfinite(raw_NE).all(axis=1)
+    for code, clip in enumerate(clips):
+        of_clip = np.flatnonzero(clip_N == code)
+        keep[of_clip] &= np.isin(frame_N[of_clip], np.fromiter(chosen[clip], np.int64))
+    if not keep.any():
+        raise NoEmbeddingsError(f"{model} has seen none of these frames")
+    frames = Frames(model=model, clips=clips, clip_N=clip_N[keep], frame_N=frame_N[keep])
+    return frames, raw_NE[keep]
 
 
 def frames_of(lake: Lake, model: str, *, where: str | None = None) -> Frames:
@@ -210,6 +239,11 @@ def values_sql(table: pa.Table) -> str:
     ]
     rows = ", ".join(f"({', '.join(row)})" for row in zip(*columns, strict=True))
     return f"SELECT {names} FROM (VALUES {rows}) AS found({names})"
+
+
+def text_list(values: Iterable[str]) -> str:
+    """Return an SQL list of texts."""
+    return f"[{', '.join(quoted(v) for v in values)}]::VARCHAR[]"
 
 
 def _literal(value: Any, kind: str) -> str:

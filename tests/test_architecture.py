@@ -31,6 +31,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "vehicle.cli": ({"vehicle"}, CAR | COMMAND),
     "vehicle.bookmark_verb": ({"vehicle"}, CAR | COMMAND),
     "vehicle.wrap_verb": ({"vehicle"}, CAR | COMMAND),
+    "vehicle.uplink_verb": ({"vehicle"}, CAR | COMMAND),
     "vehicle.clip_verb": ({"vehicle"}, CAR | COMMAND),
     "vehicle.engine_openvino": ({"vehicle"}, CAR | {"openvino"}),  # the extra [openvino]
     "datalake": (
@@ -53,6 +54,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
         {"datalake", "vehicle"},  # it writes clips as the car does
         LAKE | {"foxglove_schemas_protobuf", "google"},
     ),
+    "datalake.known": ({"datalake", "vehicle.contracts", "vehicle.novelty"}, LAKE),  # one measure
     "datalake.faiss_index": ({"datalake", "vehicle.contracts"}, LAKE | {"faiss"}),  # an extra
     "datalake.verbs": ({"datalake", "vehicle.contracts"}, LAKE | COMMAND),
     "datalake.lake_verbs": ({"datalake", "vehicle.contracts"}, LAKE | COMMAND),
@@ -98,8 +100,11 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "sim.bench_clip": ({"sim", "vehicle"}, CAR),  # opens clips as others would
     "sim.bench_codecs": ({"sim", "vehicle"}, CAR),
     "sim.bench_engine": ({"sim", "vehicle", "training"}, SIM),  # makes a float twin
+    "sim.bench_lake": ({"sim", "vehicle", "datalake"}, SIM | {"duckdb", "pyarrow"}),
     "sim.bench_scrub": ({"sim", "vehicle", "datalake"}, SIM),
     "sim.bench_soak": (set(PACKAGES), EVERYTHING),
+    "sim.uplink_chain": ({"sim", "vehicle", "fleet"}, SIM),  # the home it kills and starts again
+    "sim.uplink_count": ({"sim", "vehicle", "datalake"}, SIM),
     "roadloop": (set(PACKAGES), COMMAND),
 }
 
