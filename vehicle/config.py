@@ -90,8 +90,8 @@ class RecordingConfig:
 
     Args:
         codec: of the pictures: "h264" costs least processor time; "av1" half the bytes at 4 dB less
-            for three times the time. Its gain grows with the pictures: at the shipped sizes
-            H.264 of the same quality is about as small (`roadloop bench clip`).
+            for three times the time. At the shipped sizes H.264 of that quality would be about as
+            small (`roadloop bench clip`).
         outbox_bytes: most that waiting clips may take; beyond it the least worth goes. Two and a
             half hours of events at the shipped cameras' 0.9 MB a second.
         least_free_ratio: share of the disk that recording leaves free for everything else.
