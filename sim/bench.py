@@ -18,6 +18,8 @@ from sim.bench_planner import planner_bench
 from sim.bench_soak import FRAMES as SOAK_FRAMES
 from sim.bench_soak import soak_bench
 from sim.bench_tracker import tracker_bench
+from sim.bench_triggers import FRAMES as TRIGGER_FRAMES
+from sim.bench_triggers import triggers_bench
 from vehicle.contracts import wire
 from vehicle.contracts.bench import Bench
 from vehicle.contracts.wire import RefusedError
@@ -67,6 +69,7 @@ BENCHES: dict[str, tuple[Callable[..., Bench], int]] = {
     "commonroad": (commonroad_bench, COMMONROAD_CYCLES),
     "network-sizes": (sizes_row, 150),
     "loop": (loop_bench, LOOP_FRAMES),
+    "triggers": (triggers_bench, TRIGGER_FRAMES),
     "clip": (clip_row, 720),
     "soak": (soak_bench, SOAK_FRAMES),
 }

@@ -262,7 +262,7 @@ class Episode:
             dt = min(left, _MAX_STEP_S)
             if command is None:
                 accel, curvature = drive_by_truth(
-                    self.route, self.motion, self.actors.table, self.config, self._stop_ahead_m()
+                    self.route, self.motion, self.actors.table, self.config, self.stop_ahead_m()
                 )
             else:
                 accel, curvature = command.accel_mps2, command.curvature_1pm
@@ -275,7 +275,7 @@ class Episode:
         self._shot = None
         self._note_collisions()
 
-    def _stop_ahead_m(self) -> float:
+    def stop_ahead_m(self) -> float:
         """Return the way to the next stop line whose light says stop, for a driver who can."""
         if self.signals is None:
             return math.inf

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vehicle.contracts import expression_tree as tree
-from vehicle.contracts.scene import KINDS
+from vehicle.contracts.scene import KINDS, Scene
 
 NAN = math.nan
 
@@ -21,6 +21,19 @@ class Past:
     now_ns: int
     values: dict[str, Any]
     tracks: list[dict[str, Any]] | None
+
+
+def past_of(values: dict[str, Any], scene: Scene | None, now_ns: int) -> Past:
+    """Return one tick as the plain reading takes it."""
+    if scene is None:
+        return Past(now_ns, values, None)
+    tracks = []
+    for row in scene.tracks:
+        track = {name: row[name].item() for name in row.dtype.names or ()}
+        track["range_m"] = math.hypot(track["x_m"], track["y_m"])
+        track["speed_mps"] = math.hypot(track["vx_mps"], track["vy_mps"])
+        tracks.append(track)
+    return Past(now_ns, values, tracks)
 
 
 def matches(pattern: tree.Pattern, ticks: list[Past]) -> list[bool]:

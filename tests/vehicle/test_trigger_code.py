@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.tree_walk import Past, matches
+from sim.tree_walk import matches, past_of
 from vehicle.contracts.expression import parse
 from vehicle.contracts.scene import KINDS, TRACK, Scene
 from vehicle.trigger_code import Compiled
@@ -63,16 +63,6 @@ ONE_TICK = st.fixed_dictionaries(
 )
 
 
-def past_of(now_ns: int, tick: dict[str, Any]) -> Past:
-    tracks = tick["tracks"]
-    if tracks is not None:
-        tracks = [
-            {**t, "range_m": math.hypot(t["x_m"], t["y_m"]), "speed_mps": t["vx_mps"]}
-            for t in tracks
-        ]
-    return Past(now_ns, tick["values"], tracks)
-
-
 def scene_of(tick: dict[str, Any]) -> Scene | None:
     if tick["tracks"] is None:
         return None
@@ -94,7 +84,7 @@ def test_compiled_triggers_hold_where_the_plain_reading_says(ticks: list[dict[st
     found: list[list[bool]] = []
     for tick in ticks:
         now_ns += tick["after_ns"]
-        pasts.append(past_of(now_ns, tick))
+        pasts.append(past_of(tick["values"], scene_of(tick), now_ns))
         holding = {number for number, _, _ in compiled.of(tick["values"], scene_of(tick), now_ns)}
         found.append([i in holding for i in range(len(TEXTS))])
     for i, pattern in enumerate(patterns):
