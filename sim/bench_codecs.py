@@ -7,6 +7,7 @@ the raw pictures packed by zstd.
 import time
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any, Final
 
 import av
@@ -74,7 +75,7 @@ def _ours(codec: Codec) -> tuple[Coder, Reader]:
     return encode, decode
 
 
-def _plain_x264(images: Images, rate_hz: float) -> list[bytes]:
+def _plain_x264(images: Images, rate_hz: float, options: dict[str, str]) -> list[bytes]:
     height, width = images[0].shape[:2]
     context = av.CodecContext.create("libx264", "w")
     context.width, context.height, context.pix_fmt = width, height, "yuv420p"
@@ -83,7 +84,7 @@ def _plain_x264(images: Images, rate_hz: float) -> list[bytes]:
         Fraction(rate_hz).limit_denominator(1000),
     )
     context.thread_count = 1
-    context.options = {"preset": "veryfast", "crf": "23"}
+    context.options = {"preset": "veryfast", **options}
     units: list[bytes] = []
     for i, image in enumerate([*images, None]):
         frame = None
@@ -121,10 +122,15 @@ def _unzstd(units: list[bytes], like: np.ndarray) -> list[np.ndarray]:
     return [np.frombuffer(opener.decompress(u), np.uint8).reshape(like.shape) for u in units]
 
 
+_PLAIN: Final = {"crf": "23"}
+_LIVE: Final = {"crf": "18", "tune": "zerolatency", "g": "36"}
+"""No B-frames, no lookahead, a keyframe each second: as recorded, but for the preset."""
+
 CODECS: Final[dict[str, tuple[Coder, Reader]]] = {
     f"H.264 as recorded (x264 ultrafast, crf {CRF['h264']})": _ours("h264"),
     f"AV1 as recorded (SVT-AV1 preset 12, crf {CRF['av1']})": _ours("av1"),
-    "peer: x264 veryfast, crf 23, B-frames": (_plain_x264, _plain_h264),
+    "peer: x264 veryfast, crf 23, B-frames": (partial(_plain_x264, options=_PLAIN), _plain_h264),
+    "peer: x264 veryfast, crf 18, at once": (partial(_plain_x264, options=_LIVE), _plain_h264),
     "peer: JPEG, quality 85": (_jpeg, _unjpeg),
     "peer: raw RGB, zstd level 1": (_zstd, _unzstd),
 }
