@@ -2,18 +2,26 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fleet.campaign_verbs import campaign_app
+
 if TYPE_CHECKING:
     from fleet.release import MustRise
+    from vehicle.contracts.home import Home
 
 app = typer.Typer(
     no_args_is_help=True,
     help="The door at home: take clips in, sign releases, hand them out.",
 )
 
+app.add_typer(campaign_app, name="campaign")
+
+STORE_HELP = (
+    "Where clips land: s3://BUCKET/PREFIX (AWS_* gives keys and endpoint); default: this home."
+)
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -21,18 +29,24 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8787,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="Name or address that cars know this host by; may be repeated."),
+    ] = None,
+    store: Annotated[str, typer.Option(help=STORE_HELP)] = "",
     url_file: Annotated[
         Path | None, typer.Option(help="Write the address here once the door is open.")
     ] = None,
 ) -> None:
     """Open the door: cars send clips here and fetch campaigns and releases. Ctrl-C closes it.
 
-    Clips land in ROADLOOP_HOME/fleet/landing, where `roadloop datalake ingest` finds them.
+    HTTPS; every car shows the certificate it was enrolled with. Clips land in
+    ROADLOOP_HOME/fleet/landing or in the store, where `roadloop datalake ingest` finds them.
     """
-    from fleet import gateway
+    from fleet import serving
     from vehicle.contracts.home import Home
 
-    gateway.serve(Home.here(), host, port, url_file)
+    serving.serve(Home.here(), host, port, url_file, names=name or [], store_url=store)
 
 
 @app.command()
@@ -41,67 +55,142 @@ def enrol(
     rig: Annotated[
         str, typer.Option(help="Its cameras: a rig or bundle JSON file, or a rig digest.")
     ] = "",
-    token_file: Annotated[
-        Path | None, typer.Option(help="Write the token here, readable by you alone.")
+    csr: Annotated[
+        Path | None,
+        typer.Option(help="Certificate request (PEM) of a key that stays in the car."),
     ] = None,
-    renew: Annotated[bool, typer.Option(help="Replace the token of a known car.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the identity; default ROADLOOP_HOME/cars/CAR/identity."),
+    ] = None,
+    renew: Annotated[
+        bool, typer.Option(help="A new certificate for a known car; the old one stops at once.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a car into the fleet and give it its token, shown this once.
+    """Take a car into the fleet: give it a certificate, home's own, and the campaign key.
 
     Without --rig the car has the cameras that the shipped base network was made for.
     """
-    import os
+    from datetime import UTC, datetime
 
-    from fleet.registry import Registry
+    from fleet import identity
     from vehicle.contracts.home import Home
+    from vehicle.contracts.uplink import IDENTITY
+    from vehicle.contracts.wire import ContractError
 
-    rig_digest = _rig_digest(rig)
-    token = Registry(Home.here()).enrol(car, rig_digest, renew=renew)
-    if token_file is not None:
-        token_file.parent.mkdir(parents=True, exist_ok=True)
-        token_file.unlink(missing_ok=True)
-        handle = os.open(token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.write(token + "\n")
+    home, rig_digest = Home.here(), _rig_digest(rig)
+    folder = out or home.car(car) / IDENTITY
+    try:
+        request = csr.read_bytes() if csr else None
+    except OSError as error:
+        raise ContractError(f"--csr {csr}: {error.strerror}") from error
+    enrolled = identity.enrol(home, car, rig_digest, folder, request=request, renew=renew)
+    until = datetime.fromtimestamp(enrolled.expires_utc_ns / 1e9, UTC)
     if as_json:
-        shown = {"token_file": str(token_file)} if token_file else {"token": token}
-        print(json.dumps({"car": car, "rig_digest": rig_digest, **shown}))
-    elif token_file is not None:
-        print(f"{car} is enrolled; its token is in {token_file}")
+        facts = {"car": car, "rig_digest": rig_digest, "identity": str(folder)}
+        print(json.dumps(facts | {"expires": until.isoformat()}))
     else:
-        print(f"{car} is enrolled. Its token, shown this once:\n{token}")
+        print(f"{car} is enrolled until {until:%Y-%m-%d}; its identity is in {folder}")
 
 
 @app.command()
-def status(as_json: JsonOption = False) -> None:
-    """Show the cars of the fleet, and the clips each has sent."""
-    from fleet.landing import Landing, Uploads
+def revoke(
+    car: Annotated[str, typer.Argument(help="Name of the car.")], as_json: JsonOption = False
+) -> None:
+    """Shut a car out at once; what it has sent stays. `enrol --renew` lets it in again."""
     from fleet.registry import Registry
     from vehicle.contracts.home import Home
 
+    gone = Registry(Home.here()).revoke(car)
+    if as_json:
+        print(json.dumps({"revoked": gone.car_id}))
+    else:
+        print(f"{car} is shut out")
+
+
+@app.command()
+def request(
+    clips: Annotated[list[str], typer.Argument(help="Clip ids; '-' reads them from stdin.")],
+    car: Annotated[
+        str, typer.Option(help="Car that has them; default: the one that told of each.")
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Ask cars for whole clips that they have told of, sent with the next visit.
+
+    With '-', ids stand one a line, as `roadloop datalake sql --format csv` prints a column.
+    """
+    import sys
+
+    from fleet.inbox import Summaries, Wanted
+    from vehicle.contracts.home import Home
+
     home = Home.here()
-    rows = {
-        car: {"clips": 0, "events": 0, "bytes": 0, "pending_bytes": 0}
-        for car in Registry(home).cars()
-    }
-    for _, clip in Landing(home).clips():
-        row = rows.setdefault(clip.car_id, {"clips": 0, "events": 0, "bytes": 0})
-        row["clips"] += 1
-        row["events"] += len(clip.events)
-        row["bytes"] += sum(entry.size_bytes for entry in clip.files)
-    for car, row in rows.items():
-        row["pending_bytes"] = Uploads(home, car).pending_bytes()
+    words = [w for c in clips for w in (sys.stdin.read().split() if c == "-" else [c])]
+    ids = [w.strip('",') for w in words if w.strip('",') not in ("", "clip_id")]
+    cars = {clip_id: car or Summaries(home).car_of(clip_id) for clip_id in ids}
+    for clip_id, asked in cars.items():
+        Wanted(home).ask(asked, clip_id)
+    if as_json:
+        print(json.dumps({"requested": cars}))
+    else:
+        print(f"asked for {len(cars)} clips of {len(set(cars.values()))} cars")
+
+
+@app.command()
+def status(
+    store: Annotated[str, typer.Option(help=STORE_HELP)] = "", as_json: JsonOption = False
+) -> None:
+    """Show the cars of the fleet, and what each has sent and told of."""
+    from vehicle.contracts.home import Home
+
+    home = Home.here()
+    rows = _status(home, store)
     if as_json:
         print(json.dumps({"home": str(home.root), "cars": rows}))
         return
     from rich.console import Console
     from rich.table import Table
 
+    columns = ("clips", "events", "bytes", "pending_bytes", "summaries_waiting", "requested")
     table = Table("car", "clips", "events", "bytes", "still coming in", title=str(home.root))
+    for heading in ("summaries waiting", "asked for", "certificate"):
+        table.add_column(heading)
     for car, row in sorted(rows.items()):
-        table.add_row(car, *(f"{row[k]:,}" for k in ("clips", "events", "bytes", "pending_bytes")))
+        table.add_row(car, *(f"{row[k]:,}" for k in columns), row["certificate"])
     Console().print(table)
+
+
+def _status(home: "Home", store_url: str) -> dict[str, dict[str, Any]]:
+    """Return what is known of each car, by name."""
+    from datetime import UTC, datetime
+
+    from fleet.inbox import Summaries, Wanted
+    from fleet.registry import Registry
+    from fleet.store import open_store
+
+    store, summaries, wanted = open_store(home, store_url), Summaries(home), Wanted(home)
+    enrolled, landed = Registry(home).cars(), list(store.clips())
+    ids = {clip.clip_id for clip in landed}
+    rows: dict[str, dict[str, Any]] = {}
+    for car in {*enrolled, *(clip.car_id for clip in landed)}:
+        mine, known = [clip for clip in landed if clip.car_id == car], enrolled.get(car)
+        until = datetime.fromtimestamp((known.expires_utc_ns if known else 0) / 1e9, UTC)
+        rows[car] = {
+            "clips": len(mine),
+            "events": sum(len(clip.events) for clip in mine),
+            "bytes": sum(entry.size_bytes for clip in mine for entry in clip.files),
+            "pending_bytes": sum(store.pending(car).values()),
+            "summaries_waiting": len(set(summaries.of(car)) - ids),
+            "requested": len(wanted.of(car)),
+            "certificate": "none"
+            if known is None
+            else "revoked"
+            if known.revoked
+            else f"until {until:%Y-%m-%d}",
+        }
+    return rows
 
 
 @app.command()

@@ -1,50 +1,51 @@
-"""The door at home: takes clips in piece by piece, hands campaigns and signed releases out.
+"""The door at home: takes clips in part by part, hands campaigns and signed releases out.
 
-HTTP, a bearer token per car. A piece is named by the sha256 of the whole content and carries its
-offset, so that a car goes on where it was cut off; the manifest comes last and makes the clip
-exist. Offsets and names of headers follow the IETF draft "Resumable Uploads for HTTP".
+HTTPS, a certificate per car. `vehicle/contracts/uplink.py` says what is asked and answered; this
+file checks who asks, how much, and gives each refusal its status.
 """
 
 import asyncio
-import fcntl
 import os
-import signal
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
 
 from fleet.campaign import Campaigns
+from fleet.grants import GrantError
+from fleet.inbox import MOST_SUMMARIES, Summaries, Wanted
 from fleet.landing import (
     DigestMismatchError,
     ForeignClipError,
     IncompleteClipError,
-    Landing,
-    UploadOffsetError,
-    Uploads,
+    PartsMissingError,
     UploadTooLargeError,
     check_sha256,
 )
 from fleet.registry import Registry, check_car_id
+from fleet.store import LocalStore, Store, StoreDownError
+from fleet.tls import UnauthorisedError, peer
 from vehicle.contracts import wire
 from vehicle.contracts.clip import ClipManifest
 from vehicle.contracts.home import Home
+from vehicle.contracts.uplink import (
+    MAX_SUMMARY_BYTES,
+    PART_DIGEST_HEADER,
+    Inbox,
+    SummaryAnswer,
+    Upload,
+    UploadAsk,
+    UploadParts,
+)
 from vehicle.contracts.wire import ContractError, RefusedError
-
-
-class UnauthorisedError(RefusedError):
-    """No token, or one that no car holds."""
 
 
 class ForeignCarError(RefusedError):
@@ -55,40 +56,43 @@ class HeaderError(RefusedError):
     """A header that the request needs is missing or not a number."""
 
 
-class GatewayRunningError(RefusedError):
-    """Two gateways would write to one landing zone."""
-
-
-class PortTakenError(RefusedError):
-    """The address cannot be listened on."""
+class SlowBodyError(RefusedError):
+    """The body of a request came too slowly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How much the door takes, bytes.
+    """How much the door takes, bytes but for the last two.
 
     Args:
-        piece: of one request; held in memory.
         content: of one file.
         pending: of one car's contents that no manifest has claimed.
-        manifest: of one manifest.
+        manifest: of one manifest, or of one request for an upload.
+        summary: of one summary.
+        summaries: of one car, of clips it did not send; count.
+        body_s: longest a body may take to come in, s.
     """
 
-    piece: int = 4 << 20
     content: int = 1 << 30
     pending: int = 4 << 30
     manifest: int = 1 << 20
+    summary: int = MAX_SUMMARY_BYTES
+    summaries: int = MOST_SUMMARIES
+    body_s: float = 120.0
 
 
 STATUS: Final[dict[type[RefusedError], int]] = {
     UnauthorisedError: 401,
     ForeignCarError: 403,
     ForeignClipError: 403,
-    UploadOffsetError: 409,
+    GrantError: 403,
+    SlowBodyError: 408,
+    PartsMissingError: 409,
     UploadTooLargeError: 413,
     DigestMismatchError: 422,
     IncompleteClipError: 422,
     ContractError: 422,
+    StoreDownError: 503,
 }
 """Status of each refusal; 400 for the rest."""
 
@@ -98,103 +102,182 @@ STRIPES: Final = 64
 class Door:
     """The handlers; each checks who asks before it reads what is sent."""
 
-    def __init__(self, home: Home, limits: Limits) -> None:
-        self._home = home
-        self._limits = limits
-        self._registry = Registry(home)
-        self._campaigns = Campaigns(home)
-        self._landing = Landing(home)
+    def __init__(self, home: Home, limits: Limits, store: Store) -> None:
+        self._home, self._limits, self._store = home, limits, store
+        self._registry, self._campaigns = Registry(home), Campaigns(home)
+        self._summaries, self._wanted = Summaries(home, limits.summaries), Wanted(home)
         self._locks = [asyncio.Lock() for _ in range(STRIPES)]
 
     def routes(self) -> list[Route | Mount]:
         """Return what the door answers to."""
         repository = self._home.fleet / "repository"
+        car = "/v1/cars/{car}"
         return [
             Route("/healthz", self.healthz),
-            Route("/v1/cars/{car}/campaign", self.campaign),
-            Route("/v1/cars/{car}/uploads/{sha256}", self.offset, methods=["HEAD"]),
-            Route("/v1/cars/{car}/uploads/{sha256}", self.append, methods=["PATCH"]),
-            Route("/v1/cars/{car}/clips/{clip_id}", self.landed, methods=["HEAD"]),
-            Route("/v1/cars/{car}/clips/{clip_id}", self.commit, methods=["PUT"]),
+            Route(f"{car}/inbox", self.inbox),
+            Route(f"{car}/summaries/{{clip_id}}", self.tell, methods=["PUT"]),
+            Route(f"{car}/uploads/{{sha256}}", self.grant, methods=["POST"]),
+            Route(f"{car}/uploads/{{sha256}}/complete", self.complete, methods=["POST"]),
+            Route(f"{car}/parts/{{grant}}", self.put, methods=["PUT"]),
+            Route(f"{car}/clips/{{clip_id}}", self.landed, methods=["HEAD"]),
+            Route(f"{car}/clips/{{clip_id}}", self.commit, methods=["PUT"]),
             *(
-                Mount(f"/tuf/{part}", SignedFiles(directory=repository / part, check_dir=False))
+                Mount(f"/tuf/{part}", SignedFiles(self._registry, repository / part))
                 for part in ("metadata", "targets")
             ),
         ]
 
     async def healthz(self, request: Request) -> Response:
-        """Say that the door is open."""
+        """Say that the door is open, to whoever has any certificate of this home."""
         return JSONResponse({"ok": True, "cars": len(self._registry.cars())})
 
-    async def campaign(self, request: Request) -> Response:
-        """Hand out the campaign the car shall drive with."""
-        campaign = self._campaigns.for_car(self._who(request))
-        return Response(wire.to_bytes(campaign), media_type="application/json")
+    async def inbox(self, request: Request) -> Response:
+        """Hand out the car's campaigns, and what home wants of it."""
+        car = self._who(request)
+        kept = self._campaigns.for_car(car, int(datetime.now(UTC).timestamp() * 1e9))
+        inbox = Inbox(
+            campaigns=tuple(k.envelope for k in kept),
+            wanted=self._wanted.of(car),
+            part_bytes=self._store.part_bytes,
+        )
+        return _contract(inbox)
 
-    async def offset(self, request: Request) -> Response:
-        """Say how many bytes of a content are here, and whether that is all of it."""
-        car, sha256 = self._who(request), check_sha256(request.path_params["sha256"])
-        uploads = Uploads(self._home, car)
-        return _progress(200, uploads.offset(sha256), uploads.whole(sha256) is not None)
+    async def tell(self, request: Request) -> Response:
+        """Take a summary; say whether home asks for the clip."""
+        car, clip_id = self._who(request), check_sha256(request.path_params["clip_id"])
+        data = await self._body(request, self._limits.summary)
+        async with self._lock(clip_id):
+            await run_in_threadpool(self._summaries.put, car, clip_id, data, self._has)
+        return _contract(SummaryAnswer(want=clip_id in self._wanted.of(car)))
 
-    async def append(self, request: Request) -> Response:
-        """Add one piece."""
+    async def grant(self, request: Request) -> Response:
+        """Say which parts of a content are here, and where the others are to be put."""
         car, sha256 = self._who(request), check_sha256(request.path_params["sha256"])
-        offset, length = _number(request, "upload-offset"), _number(request, "upload-length")
-        uploads = Uploads(self._home, car)
-        if length > self._limits.content:
-            raise UploadTooLargeError(f"{length} bytes, at most {self._limits.content} are taken")
-        if offset == 0 and uploads.pending_bytes() + length > self._limits.pending:
+        ask = wire.from_bytes(UploadAsk, await self._body(request, self._limits.manifest))
+        if ask.size_bytes > self._limits.content:
             raise UploadTooLargeError(
-                f"car {car!r} has {uploads.pending_bytes()} bytes here that no manifest claims, at "
-                f"most {self._limits.pending} are kept; send their manifests first"
+                f"{ask.size_bytes} bytes, at most {self._limits.content} are taken"
             )
-        data = await _body(request, self._limits.piece)
-        async with self._locks[int(sha256[:8], 16) % STRIPES]:
-            here = await run_in_threadpool(uploads.append, sha256, offset, length, data)
-        return _progress(204, here, here == length)
+        async with self._lock(sha256):
+            return _contract(await run_in_threadpool(self._grant, car, sha256, ask))
+
+    async def put(self, request: Request) -> Response:
+        """Take one part, where contents lie on this machine."""
+        car = self._who(request)
+        if not isinstance(self._store, LocalStore):
+            raise GrantError("parts go to the store by the addresses it was asked for")
+        grant = self._store.open(car, request.path_params["grant"])
+        data = await self._body(request, grant.length)
+        checksum = request.headers.get(PART_DIGEST_HEADER, "")
+        async with self._lock(grant.sha256):
+            await run_in_threadpool(self._store.put, grant, data, checksum)
+        return Response(headers={"ETag": f'"{grant.part_sha256}"'})
+
+    async def complete(self, request: Request) -> Response:
+        """Put the parts of a content together, and check the whole."""
+        car, sha256 = self._who(request), check_sha256(request.path_params["sha256"])
+        parts = wire.from_bytes(UploadParts, await self._body(request, self._limits.manifest))
+        async with self._lock(sha256):
+            await run_in_threadpool(self._store.complete, car, sha256, parts)
+        return JSONResponse({"complete": True})
 
     async def landed(self, request: Request) -> Response:
         """Say whether one of the car's clips has landed."""
         car, clip_id = self._who(request), check_sha256(request.path_params["clip_id"])
-        own = self._landing.has(clip_id) and self._landing.manifest(clip_id).car_id == car
+        manifest = await run_in_threadpool(self._store.manifest, clip_id)
+        own = manifest is not None and manifest.car_id == car
         return Response(status_code=200 if own else 404)
 
     async def commit(self, request: Request) -> Response:
         """Take a manifest: from here on the clip exists."""
         car, clip_id = self._who(request), check_sha256(request.path_params["clip_id"])
-        manifest = wire.from_bytes(ClipManifest, await _body(request, self._limits.manifest))
+        raw = await self._body(request, self._limits.manifest)
+        manifest = wire.from_bytes(ClipManifest, raw)
         if manifest.clip_id != clip_id:
             raise ContractError(f"manifest is of clip {manifest.clip_id}, sent as {clip_id}")
-        async with self._locks[int(clip_id[:8], 16) % STRIPES]:
-            new = await run_in_threadpool(self._landing.commit, car, manifest)
+        async with self._lock(clip_id):
+            new = await run_in_threadpool(self._store.commit, car, manifest)
+        self._wanted.done(car, clip_id)
         return JSONResponse({"clip_id": clip_id, "new": new}, status_code=201 if new else 200)
 
+    def _grant(self, car: str, sha256: str, ask: UploadAsk) -> Upload:
+        pending = self._store.pending(car)
+        others = sum(size for name, size in pending.items() if name != sha256)
+        if others + ask.size_bytes > self._limits.pending:
+            raise UploadTooLargeError(
+                f"car {car!r} has {others} bytes here that no manifest claims, at most "
+                f"{self._limits.pending} are kept; send their manifests first"
+            )
+        return self._store.grant(car, sha256, ask)
+
+    def _has(self, clip_id: str) -> bool:
+        return self._store.manifest(clip_id) is not None
+
+    def _lock(self, sha256: str) -> asyncio.Lock:
+        return self._locks[int(sha256[:8], 16) % STRIPES]
+
     def _who(self, request: Request) -> str:
-        """Return the car of the address when the token is that car's."""
+        """Return the car of the address when the certificate is that car's."""
         car = check_car_id(request.path_params["car"])
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and self._registry.verify(car, token):
-            return car
-        if scheme.lower() == "bearer" and self._registry.car_of(token):
-            raise ForeignCarError(f"the token is not car {car!r}'s; a car reaches only its own")
-        raise UnauthorisedError(
-            f"car {car!r} sent {'an unknown' if token else 'no'} token; enrol it: "
-            f"roadloop fleet enrol {car}"
-        )
+        shown = enrolled(self._registry, request.scope)
+        if shown != car:
+            raise ForeignCarError(f"car {shown!r} asks for {car!r}; a car reaches only its own")
+        return car
+
+    async def _body(self, request: Request, limit: int) -> bytes:
+        """Return the whole body; nothing of a body cut short, too long or too slow is used."""
+        if _number(request, "content-length") > limit:
+            raise UploadTooLargeError(f"the body is larger than the {limit} bytes taken at once")
+        data = bytearray()
+        try:
+            async with asyncio.timeout(self._limits.body_s):
+                async for chunk in request.stream():
+                    data += chunk
+                    if len(data) > limit:
+                        raise UploadTooLargeError(
+                            f"the body is larger than the {limit} bytes taken at once"
+                        )
+        except TimeoutError:
+            raise SlowBodyError(
+                f"{len(data)} bytes in {self._limits.body_s:g} s; send it again"
+            ) from None
+        return bytes(data)
+
+
+def enrolled(registry: Registry, scope: Scope) -> str:
+    """Return the car whose certificate a request came with.
+
+    Raises:
+        UnauthorisedError: there is none, or the car was revoked or has a newer one.
+    """
+    car, sha256 = peer(scope)
+    reason = registry.why_not(car, sha256)
+    if reason:
+        raise UnauthorisedError(f"{reason}; enrol it: roadloop fleet enrol {car} --renew")
+    return car
 
 
 class SignedFiles(StaticFiles):
-    """The repository's files as they are; before the first release there are none."""
+    """The repository's files as they are, for enrolled cars; before the first release there are
+    none."""
+
+    def __init__(self, registry: Registry, folder: Path) -> None:
+        super().__init__(directory=folder, check_dir=False)
+        self._registry = registry
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check who asks, then serve the file."""
+        enrolled(self._registry, scope)
+        await super().__call__(scope, receive, send)
 
     async def check_config(self) -> None:
         """Take a folder that is not there yet for an empty one: its files are 404."""
 
 
-def make_app(home: Home, limits: Limits | None = None) -> Starlette:
-    """Return the door of `home` as an ASGI application."""
+def make_app(home: Home, limits: Limits | None = None, store: Store | None = None) -> Starlette:
+    """Return the door of `home` as an ASGI application; clips land in the home without a store."""
     return Starlette(
-        routes=Door(home, limits or Limits()).routes(),
+        routes=Door(home, limits or Limits(), store or LocalStore(home)).routes(),
         exception_handlers={
             RefusedError: _refused,
             OSError: _disk,
@@ -203,80 +286,8 @@ def make_app(home: Home, limits: Limits | None = None) -> Starlette:
     )
 
 
-def serve(home: Home, host: str, port: int, url_file: Path | None = None) -> None:
-    """Serve until ctrl-C or SIGTERM; print the address once it takes connections.
-
-    Args:
-        home: the run's folder.
-        host, port: where to listen; port 0 takes a free one.
-        url_file: the address is written here, whole, once the door is open.
-    Raises:
-        GatewayRunningError: another gateway serves this home.
-        PortTakenError: the address cannot be listened on.
-    """
-    with _alone(home):
-        Landing(home).sweep()
-        listener = _listen(host, port)
-        url = f"http://{host}:{listener.getsockname()[1]}"
-        config = uvicorn.Config(
-            make_app(home), log_level="warning", timeout_graceful_shutdown=3, lifespan="off"
-        )
-        print(f"gateway at {url} (ctrl-C stops it)", flush=True)
-        if url_file is not None:
-            wire.atomic_write(url_file, f"{url}\n".encode())
-        try:
-            with _calm_signals():
-                uvicorn.Server(config).run(sockets=[listener])
-        finally:
-            listener.close()
-            if url_file is not None:
-                url_file.unlink(missing_ok=True)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise PortTakenError(f"{host}:{port}: {error.strerror}; try --port 0") from error
-    listener.listen(128)
-    return listener
-
-
-@contextmanager
-def _alone(home: Home) -> Iterator[None]:
-    """Hold the home's lock; it falls by itself when the process dies."""
-    home.fleet.mkdir(parents=True, exist_ok=True)
-    with (home.fleet / ".gateway.lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise GatewayRunningError(
-                f"a gateway serves {home.root} already; stop it or use another ROADLOOP_HOME"
-            ) from error
-        yield
-
-
-@contextmanager
-def _calm_signals() -> Iterator[None]:
-    """Let uvicorn's shutdown be the end: it raises the signal once more when it is done."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    wanted = (signal.SIGINT, signal.SIGTERM)
-    before = {s: signal.signal(s, lambda *_: None) for s in wanted}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _progress(status: int, offset: int, complete: bool) -> Response:
-    headers = {"Upload-Offset": str(offset), "Upload-Complete": "?1" if complete else "?0"}
-    return Response(status_code=status, headers=headers)
+def _contract(answer: object) -> Response:
+    return Response(wire.to_bytes(answer), media_type="application/json")
 
 
 def _number(request: Request, name: str) -> int:
@@ -286,26 +297,11 @@ def _number(request: Request, name: str) -> int:
     return int(text)
 
 
-async def _body(request: Request, limit: int) -> bytes:
-    """Return the whole body; nothing of a body cut short or too long is used."""
-    if _number(request, "content-length") > limit:
-        raise UploadTooLargeError(f"the body is larger than the {limit} bytes taken at once")
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > limit:
-            raise UploadTooLargeError(f"the body is larger than the {limit} bytes taken at once")
-    return bytes(data)
-
-
 async def _refused(request: Request, error: Exception) -> Response:
     status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 400)
     reasons = error.reasons if isinstance(error, IncompleteClipError) else [str(error)]
     body = {"error": type(error).__name__, "reasons": reasons}
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
-    if isinstance(error, UploadOffsetError):
-        headers["Upload-Offset"] = str(error.offset)
-    return JSONResponse(body, status_code=status, headers=headers)
+    return JSONResponse(body, status_code=status)
 
 
 async def _disk(request: Request, error: Exception) -> Response:

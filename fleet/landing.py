@@ -1,13 +1,13 @@
-"""Where clips arrive: pieces by content hash, then whole clips, each with its manifest last.
+"""Where clips arrive on this disk: contents part by part, then whole clips, the manifest last.
 
-The one file of the fleet that writes what cars send. A clip that is in the landing zone is whole:
+A clip that is in the landing zone is whole:
 its folder appears by one rename, after every byte and the manifest in it have reached the disk.
 """
 
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +15,7 @@ from fleet.registry import check_car_id
 from vehicle.contracts import wire
 from vehicle.contracts.clip import ClipManifest
 from vehicle.contracts.home import Home
+from vehicle.contracts.uplink import PartDigest
 from vehicle.contracts.wire import RefusedError
 
 SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -25,12 +26,8 @@ class ContentNameError(RefusedError):
     """A name that should be a sha256 is something else."""
 
 
-class UploadOffsetError(RefusedError):
-    """A piece does not begin where the bytes received so far end."""
-
-    def __init__(self, message: str, offset: int) -> None:
-        super().__init__(message)
-        self.offset = offset
+class PartsMissingError(RefusedError):
+    """A content is said to be complete, and parts of it are not here."""
 
 
 class UploadTooLargeError(RefusedError):
@@ -61,83 +58,122 @@ def check_sha256(name: str) -> str:
 
 
 class Uploads:
-    """What one car has sent so far: `<sha256>.part` grows, `<sha256>` is whole and checked."""
+    """What one car has sent so far, by sha256 of the whole.
+
+    `<sha256>.part` has the promised size and fills up part by part; `<sha256>.have` has a line for
+    each part that is in it; `<sha256>` is whole and checked. Parts are not forced to the disk one
+    by one: what a power loss takes is found missing when the whole is checked.
+    """
 
     def __init__(self, home: Home, car_id: str) -> None:
         self._folder = home.fleet / "uploads" / check_car_id(car_id)
-
-    def offset(self, sha256: str) -> int:
-        """Return how many bytes of this content are here."""
-        whole = self.whole(sha256)
-        path = whole or self._part(sha256)
-        return path.stat().st_size if path.exists() else 0
 
     def whole(self, sha256: str) -> Path | None:
         """Return the file with this content when all of it is here and checked, else None."""
         path = self._folder / check_sha256(sha256)
         return path if path.is_file() else None
 
-    def pending_bytes(self) -> int:
-        """Return the bytes of this car that no manifest has claimed yet."""
-        if not self._folder.is_dir():
-            return 0
-        return sum(p.stat().st_size for p in self._folder.iterdir() if p.is_file())
+    def begin(self, sha256: str, size_bytes: int) -> dict[int, str]:
+        """Make room for a content; return the sha256 of each part that is here already."""
+        part = self._part(sha256)
+        if part.is_file() and part.stat().st_size == size_bytes:
+            return self._have(sha256)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._list(sha256).unlink(missing_ok=True)
+        with part.open("wb") as file:
+            file.truncate(size_bytes)
+        return {}
 
-    def append(self, sha256: str, offset: int, length: int, data: bytes) -> int:
-        """Add the next piece and return how many bytes are here; the last piece is checked.
+    def put(self, sha256: str, number: int, offset: int, data: bytes) -> None:
+        """Put one part in its place.
 
-        Args:
-            sha256: name of the whole content.
-            offset: where this piece begins, bytes.
-            length: of the whole content, bytes.
         Raises:
-            UploadOffsetError: pieces so far end elsewhere; carries where.
-            UploadTooLargeError: the piece reaches past `length`.
-            DigestMismatchError: all bytes are here and are not that content; they are discarded.
+            PartsMissingError: nobody began this content, or it was discarded since.
         """
         if self.whole(sha256):
-            return self.offset(sha256)
-        here = self.offset(sha256)
-        if offset != here:
-            raise UploadOffsetError(
-                f"piece of {sha256[:12]} begins at byte {offset}, expected {here}",
-                here,
-            )
-        if here + len(data) > length:
-            self._part(sha256).unlink(missing_ok=True)
-            raise UploadTooLargeError(
-                f"{sha256[:12]} would have {here + len(data)} bytes, expected {length}; "
-                "what was received is discarded, begin again at 0"
-            )
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with self._part(sha256).open("ab") as file:
-            file.write(data)
-            if here + len(data) == length:
-                file.flush()
-                os.fsync(file.fileno())
-        if here + len(data) == length:
-            self._check(sha256)
-        return here + len(data)
+            return
+        try:
+            with self._part(sha256).open("r+b") as file:
+                file.seek(offset)
+                file.write(data)
+        except FileNotFoundError:
+            raise PartsMissingError(f"{sha256[:12]} is not begun here; ask for it again") from None
+        with self._list(sha256).open("a") as file:
+            file.write(f"{number} {len(data)} {wire.digest(data)}\n")
 
-    def discard(self, sha256s: list[str]) -> None:
+    def complete(self, sha256: str, parts: Sequence[PartDigest]) -> None:
+        """Take the parts for the whole, and check that it is.
+
+        Raises:
+            PartsMissingError: not all of `parts` are here.
+            DigestMismatchError: all are, and the whole is not that content; it is discarded.
+        """
+        if self.whole(sha256):
+            return
+        have = self._have(sha256)
+        missing = [part.number for part in parts if have.get(part.number) != part.sha256]
+        if missing or not self._part(sha256).is_file():
+            raise PartsMissingError(
+                f"{sha256[:12]}: {len(missing) or 'all'} of {len(parts)} parts are not here, "
+                f"the first is {missing[0] if missing else 1}; ask which and send them"
+            )
+        found = wire.digest_file(self._part(sha256))
+        if found != sha256:
+            self._drop(sha256)
+            raise DigestMismatchError(
+                f"content is {found}, expected {sha256}; what was received is discarded, "
+                "send it again"
+            )
+        with self._part(sha256).open("rb") as file:
+            os.fsync(file.fileno())
+        self._part(sha256).replace(self._folder / sha256)
+        self._list(sha256).unlink(missing_ok=True)
+        wire.sync_folder(self._folder)
+
+    def received(self, sha256: str) -> int:
+        """Return how many bytes of this content are here."""
+        whole = self.whole(sha256)
+        if whole:
+            return whole.stat().st_size
+        return sum({number: size for number, size, _ in self._lines(sha256)}.values())
+
+    def pending(self) -> dict[str, int]:
+        """Return the promised size of each content that no manifest has claimed yet, bytes."""
+        if not self._folder.is_dir():
+            return {}
+        files = (p for p in self._folder.iterdir() if p.is_file() and p.suffix != ".have")
+        return {p.stem: p.stat().st_size for p in files}
+
+    def discard(self, sha256s: Sequence[str]) -> None:
         """Forget whole contents that a landed clip now holds."""
         for sha256 in sha256s:
             (self._folder / check_sha256(sha256)).unlink(missing_ok=True)
 
-    def _check(self, sha256: str) -> None:
-        part = self._part(sha256)
-        found = wire.digest_file(part)
-        if found != sha256:
-            part.unlink()
-            raise DigestMismatchError(
-                f"content is {found}, expected {sha256}; what was received is discarded, "
-                "send it again from 0"
-            )
-        part.replace(self._folder / sha256)
-        wire.sync_folder(self._folder)
+    def _drop(self, sha256: str) -> None:
+        self._part(sha256).unlink(missing_ok=True)
+        self._list(sha256).unlink(missing_ok=True)
+
+    def _have(self, sha256: str) -> dict[int, str]:
+        return {number: digest for number, _, digest in self._lines(sha256)}
+
+    def _lines(self, sha256: str) -> list[tuple[int, int, str]]:
+        """Return number, size and sha256 of each part; a line cut by a crash counts for none."""
+        try:
+            lines = self._list(sha256).read_text().split("\n")[:-1]
+        except FileNotFoundError:
+            return []
+        fields = [line.split(" ") for line in lines]
+        return [
+            (int(f[0]), int(f[1]), f[2])
+            for f in fields
+            if len(f) == 3 and f[0].isdigit() and f[1].isdigit()
+        ]
 
     def _part(self, sha256: str) -> Path:
         return self._folder / f"{check_sha256(sha256)}.part"
+
+    def _list(self, sha256: str) -> Path:
+        return self._folder / f"{check_sha256(sha256)}.have"
 
 
 class Landing:
@@ -189,17 +225,25 @@ class Landing:
             if SHA256.fullmatch(folder.name) and (folder / MANIFEST).is_file():
                 yield folder, self.manifest(folder.name)
 
-    def sweep(self) -> int:
-        """Remove what a killed gateway left half-done; return how many. No clip is touched."""
+    def sweep(self, stale_before_s: float = 0.0) -> int:
+        """Remove what a killed gateway left half-done, and what cars began and left.
+
+        Args:
+            stale_before_s: unclaimed contents untouched since this POSIX time go.
+        Returns:
+            How many things were removed. No clip is touched.
+        """
         leftovers = list(self._folder.glob(".tmp-*"))
         for folder in leftovers:
             shutil.rmtree(folder, ignore_errors=True)
         # A second hard link means that a landed clip holds the content already.
         pieces = (self._home.fleet / "uploads").glob("*/" + "[0-9a-f]" * 64)
         claimed = [p for p in pieces if p.stat().st_nlink > 1]
-        for piece in claimed:
+        left = (self._home.fleet / "uploads").glob("*/*")
+        stale = [p for p in left if p.stat().st_mtime < stale_before_s]
+        for piece in {*claimed, *stale}:
             piece.unlink()
-        return len(leftovers) + len(claimed)
+        return len(leftovers) + len({*claimed, *stale})
 
     def _build(self, manifest: ClipManifest, pieces: Mapping[str, Path]) -> None:
         temp = self._folder / f".tmp-{manifest.clip_id}-{os.getpid()}"
@@ -225,7 +269,7 @@ def _pieces(manifest: ClipManifest, uploads: Uploads) -> dict[str, Path]:
         if entry.name == MANIFEST or entry.name in pieces:
             reasons.append(f"{entry.name}: the name is taken")
         elif path is None:
-            here = uploads.offset(entry.sha256)
+            here = uploads.received(entry.sha256)
             reasons.append(f"{entry.name}: {here} of {entry.size_bytes} bytes are here")
         elif path.stat().st_size != entry.size_bytes:
             reasons.append(

@@ -1,13 +1,12 @@
 """Which cars belong to the fleet, and how each proves that it is the one it says."""
 
 import fcntl
-import hashlib
 import hmac
+import json
 import re
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Final
 
 from vehicle.contracts import wire
@@ -23,11 +22,19 @@ class CarNameError(RefusedError):
 
 
 class AlreadyEnrolledError(RefusedError):
-    """The car has a key already; a second one would silently lock the first out."""
+    """The car has a certificate already; a second one would silently shut the first out."""
+
+
+class UnknownCarError(RefusedError):
+    """No car of this name is enrolled."""
 
 
 class RegistryCorruptError(RefusedError):
     """registry.json cannot be read."""
+
+
+class RegistryOldError(RefusedError):
+    """registry.json is of the days of tokens: it says nothing about certificates."""
 
 
 def check_car_id(car_id: str) -> str:
@@ -42,20 +49,32 @@ def check_car_id(car_id: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnrolledCar:
-    """What home knows of a car; of its token only the hash is kept."""
+    """What home knows of a car.
 
-    SCHEMA: ClassVar[str] = "enrolledcar/1"
+    Args:
+        rig_digest: sha256 of its cameras; releases for other rigs are not for it.
+        certificate_sha256: of the one certificate (DER) that is the car's.
+        expires_utc_ns: until when that certificate is good.
+        revoked: shut out, until it is enrolled with `renew`.
+    """
+
+    SCHEMA: ClassVar[str] = "enrolledcar/2"
     car_id: str
     rig_digest: str
-    token_sha256: str
+    certificate_sha256: str
+    expires_utc_ns: int
+    revoked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryFile:
     """The form of registry.json."""
 
-    SCHEMA: ClassVar[str] = "registry/1"
+    SCHEMA: ClassVar[str] = "registry/2"
     cars: dict[str, EnrolledCar] = field(default_factory=dict)
+
+
+OLD_SCHEMA: Final = "registry/1"
 
 
 class Registry:
@@ -66,50 +85,58 @@ class Registry:
         self._seen: tuple[int, int, int] | None = None
         self._file = RegistryFile()
 
-    def enrol(self, car_id: str, rig_digest: str, *, renew: bool = False) -> str:
-        """Take a car in and return its token, which is shown this once and never stored.
+    def enrol(self, car: EnrolledCar, *, renew: bool = False) -> None:
+        """Take a car in; see `fleet.identity.enrol`, which also makes its certificate.
 
-        Args:
-            car_id: plain name, unique in the fleet.
-            rig_digest: sha256 of the car's cameras; releases for other rigs are not for it.
-            renew: replace the token of a car that is enrolled already.
         Raises:
             CarNameError: the name is not plain.
             AlreadyEnrolledError: the car is known and `renew` is False.
         """
-        check_car_id(car_id)
-        token = secrets.token_urlsafe(32)
         with self._locked():
-            cars = dict(self._load().cars)
-            if car_id in cars and not renew:
-                raise AlreadyEnrolledError(
-                    f"car {car_id!r} is enrolled already; give it a new token with --renew "
-                    "(the old one stops working at once)"
-                )
-            cars[car_id] = EnrolledCar(
-                car_id=car_id, rig_digest=rig_digest, token_sha256=_hash(token)
+            self.check_new(car.car_id, renew=renew)
+            self._put(car)
+
+    def check_new(self, car_id: str, *, renew: bool) -> None:
+        """Raise what `enrol` would raise."""
+        if check_car_id(car_id) in self._load().cars and not renew:
+            raise AlreadyEnrolledError(
+                f"car {car_id!r} is enrolled already; give it a new certificate with --renew "
+                "(the old one stops working at once)"
             )
-            wire.atomic_write(self._path, wire.to_bytes(RegistryFile(cars=cars)))
-        return token
+
+    def revoke(self, car_id: str) -> EnrolledCar:
+        """Shut a car out at once: from now on its certificate opens nothing.
+
+        Raises:
+            UnknownCarError: no such car.
+        """
+        with self._locked():
+            car = self._load().cars.get(car_id)
+            if car is None:
+                known = ", ".join(sorted(self._load().cars)) or "none"
+                raise UnknownCarError(f"car {car_id[:80]!r} is not enrolled; known: {known}")
+            car = replace(car, revoked=True)
+            self._put(car)
+        return car
 
     def cars(self) -> dict[str, EnrolledCar]:
-        """Return every enrolled car by name."""
+        """Return every enrolled car by name, revoked ones as well."""
         return dict(self._load().cars)
 
-    def verify(self, car_id: str, token: str) -> bool:
-        """Return whether `token` is the one of `car_id`, in time that tells nothing."""
+    def why_not(self, car_id: str, certificate_sha256: str) -> str:
+        """Return why a certificate does not open the door for `car_id`; "" when it does."""
         car = self._load().cars.get(car_id)
-        wanted = car.token_sha256 if car else "0" * 64
-        return hmac.compare_digest(wanted, _hash(token)) and car is not None
+        if car is None:
+            return f"car {car_id!r} is not enrolled"
+        if car.revoked:
+            return f"car {car_id!r} was revoked"
+        if not hmac.compare_digest(car.certificate_sha256, certificate_sha256):
+            return f"car {car_id!r} was given a newer certificate; this one is shut out"
+        return ""
 
-    def car_of(self, token: str) -> str | None:
-        """Return the car whose token this is, or None; every car is compared."""
-        found = None
-        hashed = _hash(token)
-        for car in self._load().cars.values():
-            if hmac.compare_digest(car.token_sha256, hashed):
-                found = car.car_id
-        return found
+    def _put(self, car: EnrolledCar) -> None:
+        cars = {**self._load().cars, car.car_id: car}
+        wire.atomic_write(self._path, wire.to_bytes(RegistryFile(cars=cars)))
 
     def _load(self) -> RegistryFile:
         """Return the file's content; read again only when the file changed."""
@@ -117,7 +144,7 @@ class Registry:
             stat = self._path.stat()
             mark = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
             if mark != self._seen:
-                self._file = wire.from_bytes(RegistryFile, self._path.read_bytes())
+                self._file = self._read()
                 self._seen = mark
         except FileNotFoundError:
             return RegistryFile()
@@ -127,6 +154,18 @@ class Registry:
             ) from error
         return self._file
 
+    def _read(self) -> RegistryFile:
+        raw = self._path.read_bytes()
+        try:
+            return wire.from_bytes(RegistryFile, raw)
+        except wire.SchemaError:
+            if _schema(raw) == OLD_SCHEMA:
+                raise RegistryOldError(
+                    f"{self._path} knows its cars by token; cars have certificates now. Move the "
+                    "file away and enrol every car again: roadloop fleet enrol CAR"
+                ) from None
+            raise
+
     @contextmanager
     def _locked(self) -> Iterator[None]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -135,6 +174,9 @@ class Registry:
             yield
 
 
-def _hash(token: str) -> str:
-    """Return what is kept of a token: 256 random bits need no slow hash."""
-    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
+def _schema(raw: bytes) -> str:
+    try:
+        plain = json.loads(raw)
+    except ValueError:
+        return ""
+    return str(plain.get("schema")) if isinstance(plain, dict) else ""

@@ -8,18 +8,13 @@ is cut leaves the repository as it was.
 Source: The Update Framework specification 1.0.34, sections 4 to 6; python-tuf `tuf.api.metadata`.
 """
 
-import fcntl
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from securesystemslib.signer import CryptoSigner
 from tuf.api.exceptions import RepositoryError, StorageError
 from tuf.api.metadata import (
     Metadata,
@@ -31,6 +26,7 @@ from tuf.api.metadata import (
     Timestamp,
 )
 
+from fleet.keys import KeyFolder
 from vehicle import bundles
 from vehicle.contracts import wire
 from vehicle.contracts.home import Home
@@ -99,7 +95,8 @@ class Repository:
         self.folder = home.fleet / "repository"
         self.metadata_folder = self.folder / "metadata"
         self.targets_folder = self.folder / "targets"
-        self.keys_folder = home.fleet / "keys"
+        self._keys = KeyFolder(home)
+        self.keys_folder = self._keys.folder
         self._now = now
 
     @property
@@ -113,7 +110,7 @@ class Repository:
         Raises:
             RepositoryExistsError: there is one; use `rotate` to change keys.
         """
-        with self._locked():
+        with self._keys.locked():
             if self.exists:
                 raise RepositoryExistsError(
                     f"{self.metadata_folder} holds a repository; rotate its keys instead"
@@ -121,7 +118,7 @@ class Repository:
             root = Root(consistent_snapshot=True)
             for role, policy in POLICY.items():
                 for _ in range(policy.keys):
-                    root.add_key(self._new_key(role).public_key, role)
+                    root.add_key(self._keys.new_signer(role).public_key, role)
                 root.roles[role].threshold = policy.threshold
             self.targets_folder.mkdir(parents=True, exist_ok=True)
             self._write_chain(root, Targets(), Snapshot(), Timestamp(), step=0)
@@ -141,7 +138,7 @@ class Repository:
         path = release.target_path
         archive = bundles.pack(bundle_folder)
         self._check_bytes(bundle_folder, release, archive)
-        with self._locked():
+        with self._keys.locked():
             root, targets, snapshot, timestamp = self._chain()
             newest = max((r.release_counter for r in _releases_of(targets)), default=0)
             if release.release_counter <= newest:
@@ -166,23 +163,23 @@ class Repository:
         """
         if role not in POLICY:
             raise UnknownRoleError(f"role {role!r}: expected one of {', '.join(POLICY)}")
-        with self._locked():
+        with self._keys.locked():
             root, targets, snapshot, timestamp = self._chain()
             before = deepcopy(root)
             retired = list(root.roles[role].keyids)
             for keyid in retired:
                 root.revoke_key(keyid, role)
             for _ in range(POLICY[role].keys):
-                root.add_key(self._new_key(role).public_key, role)
+                root.add_key(self._keys.new_signer(role).public_key, role)
             self._write_root(root, before)
             self._write_chain(root, targets, snapshot, timestamp)
-            for file, signer in self._key_files():
+            for file, signer in self._keys.signers():
                 if signer.public_key.keyid in retired:
                     file.unlink()
 
     def renew(self) -> None:
         """Sign everything anew with full lifetimes, so that idle homes do not freeze their cars."""
-        with self._locked():
+        with self._keys.locked():
             root, targets, snapshot, timestamp = self._chain()
             self._write_root(root, deepcopy(root))
             self._write_chain(root, targets, snapshot, timestamp)
@@ -268,7 +265,7 @@ class Repository:
         life = timedelta(days=POLICY[signed.type].days)
         signed.expires = self._now().replace(microsecond=0) + life
         metadata: Metadata[Any] = Metadata(signed)
-        signers = {s.public_key.keyid: s for _, s in self._key_files()}
+        signers = {s.public_key.keyid: s for _, s in self._keys.signers()}
         for root in roots:
             wanted = root.roles[signed.type]
             here = [signers[k] for k in wanted.keyids if k in signers]
@@ -283,28 +280,6 @@ class Repository:
 
     def _write(self, name: str, data: bytes) -> None:
         wire.atomic_write(self.metadata_folder / name, data)
-
-    def _key_files(self) -> Iterator[tuple[Path, CryptoSigner]]:
-        for path in sorted(self.keys_folder.glob("*.pem")):
-            yield path, CryptoSigner(load_pem_private_key(path.read_bytes(), password=None))
-
-    def _new_key(self, role: str) -> CryptoSigner:
-        signer = CryptoSigner.generate_ed25519()
-        path = self.keys_folder / f"{role}-{signer.public_key.keyid[:12]}.pem"
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(signer.private_bytes)
-            file.flush()
-            os.fsync(file.fileno())
-        wire.sync_folder(self.keys_folder)
-        return signer
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self.keys_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with (self.keys_folder / ".lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
 
 
 def _releases_of(targets: Targets) -> tuple[Release, ...]:

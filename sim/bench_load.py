@@ -13,6 +13,7 @@ from vehicle import bundles
 from vehicle.config import RIG_R
 from vehicle.contracts.campaign import DEFAULT_CAMPAIGN, Campaign
 from vehicle.contracts.home import Home
+from vehicle.contracts.uplink import IDENTITY
 from vehicle.contracts.wire import RefusedError
 from vehicle.processes import Car, CarSetup
 
@@ -44,7 +45,7 @@ def loaded_car(
     Raises:
         HomeStartError, CarStartError: something did not come up.
     """
-    with _home(scratch / "home") as (url, token_file):
+    with _home(scratch / "home", scratch / "car" / IDENTITY) as url:
         setup = CarSetup(
             folder=scratch / "car",
             rig=RIG_R,
@@ -53,23 +54,22 @@ def loaded_car(
             route_id="bench",
             model=bundles.load(bundle).tag,
             tags=tags or {},
-            campaign=campaign,
+            campaigns=(campaign,),
             shadow=bundle,
             gateway=url,
-            token_file=token_file,
         )
         with Car(setup) as car:
             yield car
 
 
 @contextmanager
-def _home(root: Path) -> Iterator[tuple[str, Path]]:
-    """Run a home in a process of its own; yield its address and the car's token."""
-    token_file, url_file = root / "token", root / "url"
+def _home(root: Path, identity: Path) -> Iterator[str]:
+    """Run a home in a process of its own, with the car enrolled; yield its address."""
+    url_file = root / "url"
     Home(root).fleet.mkdir(parents=True)
     environment = {**os.environ, "ROADLOOP_HOME": str(root), "OMP_NUM_THREADS": "1"}
     words = [sys.executable, "-m", "roadloop", "fleet"]
-    enrol = [*words, "enrol", CAR, "--token-file", str(token_file)]
+    enrol = [*words, "enrol", CAR, "--out", str(identity)]
     done = subprocess.run(enrol, env=environment, capture_output=True, text=True)
     if done.returncode != 0:
         raise HomeStartError(f"the car could not be enrolled: {done.stderr.strip()}")
@@ -83,7 +83,7 @@ def _home(root: Path) -> Iterator[tuple[str, Path]]:
             if process.poll() is not None or time.monotonic() > give_up_s:
                 raise HomeStartError(f"the gateway did not come up (exit {process.poll()})")
             time.sleep(0.02)
-        yield url_file.read_text().strip(), token_file
+        yield url_file.read_text().strip()
     finally:
         process.terminate()
         try:

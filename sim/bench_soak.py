@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from fleet.registry import Registry
+from fleet.identity import enrol
 from sim.bench_loop import rendered
 from sim.children import gateway
 from vehicle import bundles
@@ -20,6 +20,7 @@ from vehicle.contracts.bench import Bench, Must
 from vehicle.contracts.campaign import Campaign, TriggerSpec, UploadBudget
 from vehicle.contracts.frame import Observation
 from vehicle.contracts.home import Home
+from vehicle.contracts.uplink import IDENTITY
 from vehicle.drive_verb import DriveRequest, run
 from vehicle.route import RouteWriter
 
@@ -65,9 +66,7 @@ def soak_bench(*, frames: int, progress: Callable[[float], None], bundle: Path |
         home = Home(root / "home")
         route = _route(root / "route.mcap")
         (root / "campaign.json").write_bytes(wire.to_bytes(CAMPAIGN))
-        token = home.car(CAR) / "trust" / "token"
-        token.parent.mkdir(parents=True)
-        token.write_text(Registry(home).enrol(CAR, RIG_R.digest))
+        enrol(home, CAR, RIG_R.digest, home.car(CAR) / IDENTITY)
         with gateway(home) as url:
             request = DriveRequest(
                 source=str(route),

@@ -21,6 +21,7 @@ from vehicle.contracts.bench import percentiles
 from vehicle.contracts.home import Home
 from vehicle.contracts.release import Release
 from vehicle.contracts.report import EvalReport
+from vehicle.contracts.uplink import IDENTITY
 
 if TYPE_CHECKING:
     from sim.loop import DemoOptions
@@ -69,29 +70,29 @@ class Context:
 
 def enrol(context: Context) -> dict[str, Any]:
     """Make keys, sign the base bundle as release 1, enrol the cars, install it in each."""
-    from fleet.registry import Registry
     from fleet.release import gate
     from fleet.sign import Repository
     from vehicle.installer import pin_root
 
-    repository, registry, base = Repository(context.home), Registry(context.home), base_folder()
+    repository, base = Repository(context.home), base_folder()
     if not repository.exists:
         repository.create()
     if not repository.releases():
         reports = reports_of(context, base, "before")
         repository.publish(base, gate(base, reports, (), release_counter=FIRST_RELEASE))
     for car in context.cars:
-        write_token(context, car, registry.enrol(car, RIG_R.digest, renew=True))
+        give_identity(context, car, RIG_R.digest)
         pin_root(context.home.car(car), repository.root_bytes())
     installed = [install(context, car).bundle for car in context.cars]
     return {"installed": installed, "note": f"{installed[0]} signed, running in {len(installed)}"}
 
 
-def write_token(context: Context, car: str, token: str) -> None:
-    """Keep a car's upload token in its folder, readable by its owner alone."""
-    path = context.home.car(car) / "trust" / "token"
-    wire.atomic_write(path, token.encode())
-    path.chmod(0o600)
+def give_identity(context: Context, car: str, rig_digest: str) -> None:
+    """Enrol a car: its key and certificate, home's own, and the campaign key go into its folder."""
+    from fleet.identity import enrol as enrol_car
+
+    folder = context.home.car(car) / IDENTITY
+    enrol_car(context.home, car, rig_digest, folder, renew=True)
 
 
 def install(context: Context, car: str) -> "InstallResult":
@@ -162,14 +163,8 @@ def _send(context: Context, car: str) -> dict[str, int]:
     from vehicle.uplink import Uplink
 
     folder = context.home.car(car)
-    uplink = Uplink(
-        outbox=folder / "outbox",
-        gateway_url=context.url,
-        car_id=car,
-        token=(folder / "trust" / "token").read_text(),
-        clock=context.clock,
-    )
-    report = uplink.send_all()
+    with Uplink(car_folder=folder, gateway_url=context.url, clock=context.clock) as uplink:
+        report = uplink.send_all()
     return {"clips": len(report.sent), "bytes": report.sent_bytes, "left": len(report.left)}
 
 
@@ -177,13 +172,12 @@ def real_logs(context: Context) -> dict[str, Any]:
     """Import and replay the real logs in the data folder, and send home what they trigger."""
     if context.options.data is None:
         return {"routes": [], "note": "no data folder given (--data DIR); skipped"}
-    from fleet.registry import Registry
     from sim.reallogs import replay_known
 
-    registry, routes = Registry(context.home), []
+    routes = []
     for route in replay_known(context.home, Path(context.options.data)):
         car = route["car_id"]
-        write_token(context, car, registry.enrol(car, route["rig_digest"], renew=True))
+        give_identity(context, car, route["rig_digest"])
         routes.append(route | _send(context, car))
     text = ", ".join(f"{r['kind']} {r['ticks']} ticks" for r in routes)
     return {

@@ -14,7 +14,10 @@ CAR = {
     *("google", "av", "zstandard", "httpx", "tuf", "securesystemslib", "cryptography"),
 }
 LAKE = {"numpy", "pyarrow", "duckdb", "mcap", "av", "cv2", "obstore", "h3", "zstandard"}
-FLEET = {"starlette", "uvicorn", "tuf", "securesystemslib", "cryptography", "numpy"}
+FLEET = {
+    *("starlette", "uvicorn", "boto3", "botocore"),
+    *("tuf", "securesystemslib", "cryptography", "numpy"),
+}
 TRAIN = {"numpy", "torch", "onnx", "onnxruntime"}
 SIM = {"numpy", "numba", "cv2"}
 PEERS = {
@@ -68,6 +71,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "datalake.scenario_verb": ({"datalake", "vehicle.contracts"}, LAKE | COMMAND),
     "fleet": ({"fleet", "vehicle.contracts", "vehicle.engine", "vehicle.bundles"}, FLEET),
     "fleet.cli": ({"fleet", "vehicle.contracts", "vehicle.bundles"}, FLEET | COMMAND),
+    "fleet.campaign_verbs": ({"fleet", "vehicle.contracts"}, FLEET | COMMAND),
     "training": (
         {
             *("training", "vehicle.contracts", "vehicle.geometry", "vehicle.preprocess"),

@@ -24,7 +24,9 @@ from vehicle import recorder, uplink, installer, replay, sources, perception, cl
 from vehicle import processes, supervisor, shadow, sender, onroad, road
 """
 LAKE = "from datalake import lake, ingest, label, mine, dataset, cli"
-FLEET = "from fleet import gateway, landing, registry, sign, release, campaign, cli"
+FLEET = """
+from fleet import gateway, serving, identity, landing, store, registry, sign, release, campaign, cli
+"""
 TRAINING = "from training import batches, model, losses, recipes, train, evaluate, export, cli"
 SIM = "from sim import world, actors, render, sensors, scenarios, episode, generate"
 
@@ -39,7 +41,10 @@ def start(code: str, blocked: set[str]) -> subprocess.CompletedProcess[str]:
     [
         (CAR, {"ray", "torch", "duckdb", "pyarrow", "starlette", "onnx", "sim", "fleet"}),
         (LAKE, {"ray", "torch", "starlette", "onnxruntime", "numba", "sim", "fleet", "training"}),
-        (FLEET, {"ray", "torch", "duckdb", "pyarrow", "numba", "sim", "datalake", "training"}),
+        (
+            FLEET,
+            {"ray", "torch", "duckdb", "pyarrow", "numba", "boto3", "sim", "datalake", "training"},
+        ),
         (TRAINING, {"ray", "starlette", "sim", "fleet", "numba"}),
         (SIM, {"ray", "torch", "duckdb", "pyarrow", "starlette", "fleet", "datalake", "training"}),
     ],

@@ -10,61 +10,105 @@ from fleet.landing import (
     ForeignClipError,
     IncompleteClipError,
     Landing,
-    UploadOffsetError,
+    PartsMissingError,
     Uploads,
-    UploadTooLargeError,
 )
 from fleet.registry import CarNameError
 from vehicle.contracts import wire
 from vehicle.contracts.clip import FileEntry
 from vehicle.contracts.home import Home
+from vehicle.contracts.uplink import PartDigest, cut
 
 CONTENT = bytes(range(256)) * 40
 SHA = hashlib.sha256(CONTENT).hexdigest()
+PART = 4096
 
 
-def upload(home: Home, content: bytes = CONTENT, car: str = "car-1") -> None:
-    sha256 = hashlib.sha256(content).hexdigest()
-    Uploads(home, car).append(sha256, 0, len(content), content)
+def digests(content: bytes = CONTENT) -> list[PartDigest]:
+    return [
+        PartDigest(number=n, sha256=wire.digest(content[at : at + size]))
+        for n, at, size in cut(len(content), PART)
+    ]
 
 
-def test_pieces_become_a_checked_whole(tmp_path):
+def upload(home: Home, content: bytes = CONTENT, car: str = "car-1", name: str = "") -> Uploads:
+    uploads, sha256 = Uploads(home, car), name or wire.digest(content)
+    uploads.begin(sha256, len(content))
+    for number, offset, size in cut(len(content), PART):
+        uploads.put(sha256, number, offset, content[offset : offset + size])
+    uploads.complete(sha256, digests(content))
+    return uploads
+
+
+def test_parts_in_any_order_become_a_checked_whole(tmp_path):
     uploads = Uploads(Home(tmp_path), "car-1")
-    assert uploads.offset(SHA) == 0
-    for start in range(0, len(CONTENT), 4096):
+    assert uploads.begin(SHA, len(CONTENT)) == {}
+    for number, offset, size in reversed(list(cut(len(CONTENT), PART))):
         assert uploads.whole(SHA) is None
-        uploads.append(SHA, start, len(CONTENT), CONTENT[start : start + 4096])
+        uploads.put(SHA, number, offset, CONTENT[offset : offset + size])
+    assert uploads.begin(SHA, len(CONTENT)) == {p.number: p.sha256 for p in digests()}
+    assert uploads.received(SHA) == len(CONTENT)
+    uploads.complete(SHA, digests())
     assert uploads.whole(SHA).read_bytes() == CONTENT
-    assert uploads.append(SHA, 0, len(CONTENT), b"again") == len(CONTENT)
+    uploads.complete(SHA, digests())
+    assert [p.name for p in uploads.whole(SHA).parent.iterdir()] == [SHA]
 
 
-def test_piece_at_the_wrong_place_is_refused_with_the_right_one(tmp_path):
+def test_complete_without_all_parts_says_which(tmp_path):
     uploads = Uploads(Home(tmp_path), "car-1")
-    uploads.append(SHA, 0, len(CONTENT), CONTENT[:100])
-    with pytest.raises(UploadOffsetError) as refusal:
-        uploads.append(SHA, 200, len(CONTENT), CONTENT[200:300])
-    assert refusal.value.offset == 100
+    with pytest.raises(PartsMissingError, match="ask"):
+        uploads.complete(SHA, digests())
+    uploads.begin(SHA, len(CONTENT))
+    uploads.put(SHA, 1, 0, CONTENT[:PART])
+    with pytest.raises(PartsMissingError, match="2 of 3 parts are not here, the first is 2"):
+        uploads.complete(SHA, digests())
+    with pytest.raises(PartsMissingError, match="not begun"):
+        Uploads(Home(tmp_path), "car-2").put(SHA, 1, 0, b"x")
+
+
+def test_line_cut_by_a_crash_is_a_part_that_is_not_here(tmp_path):
+    uploads = Uploads(Home(tmp_path), "car-1")
+    uploads.begin(SHA, len(CONTENT))
+    uploads.put(SHA, 1, 0, CONTENT[:PART])
+    [lines] = (tmp_path / "fleet" / "uploads" / "car-1").glob("*.have")
+    with lines.open("a") as file:
+        file.write("2 4096 abc")
+    assert list(uploads.begin(SHA, len(CONTENT))) == [1]
 
 
 def test_content_that_is_not_what_its_name_says_is_discarded(tmp_path):
-    uploads = Uploads(Home(tmp_path), "car-1")
+    home = Home(tmp_path)
     with pytest.raises(DigestMismatchError):
-        uploads.append(SHA, 0, len(CONTENT), CONTENT[:-1] + b"\x01")
-    assert uploads.offset(SHA) == 0
-    assert uploads.pending_bytes() == 0
+        upload(home, CONTENT[:-1] + b"\x01", name=SHA)
+    assert Uploads(home, "car-1").received(SHA) == 0
+    assert Uploads(home, "car-1").pending() == {}
 
 
-def test_more_than_announced_is_refused(tmp_path):
+def test_part_that_a_power_loss_took_is_found_missing_when_the_whole_is_checked(tmp_path):
+    home = Home(tmp_path)
+    uploads = Uploads(home, "car-1")
+    uploads.begin(SHA, len(CONTENT))
+    for number, offset, size in cut(len(CONTENT), PART):
+        uploads.put(SHA, number, offset, CONTENT[offset : offset + size])
+    [part] = (tmp_path / "fleet" / "uploads" / "car-1").glob("*.part")
+    with part.open("r+b") as file:
+        file.write(bytes(PART))
+    with pytest.raises(DigestMismatchError):
+        uploads.complete(SHA, digests())
+    upload(home)
+
+
+def test_what_is_promised_counts_as_pending(tmp_path):
     uploads = Uploads(Home(tmp_path), "car-1")
-    with pytest.raises(UploadTooLargeError):
-        uploads.append(SHA, 0, 10, CONTENT)
+    uploads.begin(SHA, 10_000)
+    assert uploads.pending() == {SHA: 10_000}
 
 
 @pytest.mark.parametrize("name", ["", "..", "x" * 64, SHA.upper(), SHA + "0", "../" + SHA[3:]])
 def test_hostile_content_names_are_refused(tmp_path, name):
     home = Home(tmp_path)
     with pytest.raises(ContentNameError):
-        Uploads(home, "car-1").offset(name)
+        Uploads(home, "car-1").begin(name, 1)
     with pytest.raises(ContentNameError):
         Landing(home).has(name)
     with pytest.raises(CarNameError):
@@ -80,18 +124,20 @@ def test_clip_lands_whole_and_twice_is_once(tmp_path):
     [(folder, clip)] = landing.clips()
     assert (folder / "clip.mcap").read_bytes() == CONTENT
     assert clip == manifest_of(CONTENT)
-    assert Uploads(home, "car-1").pending_bytes() == 0
+    assert Uploads(home, "car-1").pending() == {}
 
 
 def test_manifest_without_its_files_names_all_that_is_missing(tmp_path):
     home = Home(tmp_path)
-    Uploads(home, "car-1").append(SHA, 0, len(CONTENT), CONTENT[:100])
+    uploads = Uploads(home, "car-1")
+    uploads.begin(SHA, len(CONTENT))
+    uploads.put(SHA, 1, 0, CONTENT[:PART])
     other = FileEntry(name="truth.npz", sha256="0" * 64, size_bytes=5)
     clip = manifest_of(CONTENT)
     with pytest.raises(IncompleteClipError) as refusal:
         Landing(home).commit("car-1", manifest_of(CONTENT, files=(*clip.files, other)))
     assert refusal.value.reasons == [
-        "clip.mcap: 100 of 10240 bytes are here",
+        "clip.mcap: 4096 of 10240 bytes are here",
         "truth.npz: 0 of 5 bytes are here",
     ]
     assert list(Landing(home).clips()) == []
@@ -131,14 +177,22 @@ def test_cut_commit_is_swept_and_can_be_done_again(tmp_path, monkeypatch):
 
 def test_content_of_a_landed_clip_is_swept_from_the_uploads(tmp_path):
     home = Home(tmp_path)
-    upload(home)
-    piece = Uploads(home, "car-1").whole(SHA)
+    piece = upload(home).whole(SHA)
     keep = tmp_path / "keep"
     os.link(piece, keep)
     Landing(home).commit("car-1", manifest_of(CONTENT))
     os.link(keep, piece)
     assert Landing(home).sweep() == 1
     assert not piece.exists()
+
+
+def test_what_was_begun_long_ago_and_left_is_swept(tmp_path):
+    home = Home(tmp_path)
+    Uploads(home, "car-1").begin(SHA, 10)
+    Uploads(home, "car-1").begin("0" * 64, 10)
+    os.utime(tmp_path / "fleet" / "uploads" / "car-1" / f"{SHA}.part", (1e9, 1e9))
+    assert Landing(home).sweep(stale_before_s=1.1e9) == 1
+    assert Uploads(home, "car-1").pending() == {"0" * 64: 10}
 
 
 def _no_space(*_: object) -> None:

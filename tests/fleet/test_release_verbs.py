@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from fakes_bundle import make_bundle, make_report
-from fakes_gateway import gateway
+from fakes_gateway import enrol_car, gateway
 from typer.testing import CliRunner
 
 import fleet.cli
@@ -59,6 +59,7 @@ def test_keys_publish_install_status(home: Home, tmp_path: Path) -> None:
     assert "base@2" in run(fleet.cli.app, "releases")
 
     with gateway(home) as url:
+        enrol_car(home)
         words = ("install", "car-1", "--gateway", url)
         with pytest.raises(TrustRootError):
             run(vehicle.cli.app, *words)
