@@ -14,8 +14,8 @@ from sim.episode import DriveResult, Episode, TruthLog, drive_episode
 from sim.scenarios import BASE_FAMILIES
 from vehicle import bundles
 from vehicle.budget import Budget
+from vehicle.campaigns import HeldCampaigns
 from vehicle.clock import SystemClock
-from vehicle.contracts.campaign import DEFAULT_CAMPAIGN
 from vehicle.contracts.frame import Observation
 from vehicle.contracts.home import Home
 from vehicle.contracts.tick import Tick
@@ -99,6 +99,7 @@ def _drive_route(
     scenario, folder = episode.scenario, home.car(car_id)
     route_id = f"{scenario.light}-{scenario.weather}-town{scenario.town}-seed{scenario.seed}"
     truth = TruthLog(folder / "truth" / f"{route_id}.npz")
+    campaigns = HeldCampaigns(folder, car_id, SystemClock()).to_drive_with("ZZ")
     with ExitStack() as stack:
         recorder = stack.enter_context(
             Recorder(
@@ -116,6 +117,7 @@ def _drive_route(
                     "family": scenario.family,
                 },
                 lossless=True,
+                campaigns=campaigns,
             )
         )
         stack.callback(truth.close)
@@ -124,7 +126,7 @@ def _drive_route(
             route_id=route_id,
             rig=episode.rig,
             bundle=bundle,
-            campaigns=(DEFAULT_CAMPAIGN,),
+            campaigns=campaigns,
             budget=Budget(enforce=False, clock=SystemClock()),
             sinks=(recorder,),
             rate_hz=scenario.rate_hz,

@@ -109,7 +109,7 @@ class HeldCampaigns:
         Raises:
             NotEnrolledError: there is no key to check them with.
         """
-        keys, newest = self._keys(), self._newest()
+        keys, newest = (self._keys() if offered else []), self._newest()
         new, refused, listed = [], [], set()
         for number, plain in enumerate(offered):
             try:

@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from vehicle.bookmark_verb import bookmark
+from vehicle.clip_verb import clip
+from vehicle.uplink_verb import campaigns, uplink
 from vehicle.wrap_verb import wrap
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -14,45 +16,6 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 @app.callback()
 def _root() -> None:
     """What runs in the car: drive, install, send."""
-
-
-@app.command()
-def uplink(
-    car: Annotated[str, typer.Argument(help="Name of the car, as enrolled.")],
-    gateway: Annotated[
-        str, typer.Option(help="Address of `roadloop fleet serve`.")
-    ] = "http://127.0.0.1:8787",
-    token_file: Annotated[
-        Path | None, typer.Option(help="The car's token; default: trust/token in its folder.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Send the clips in a car's outbox home, from where the last run was cut off.
-
-    A clip leaves the car only after home confirmed it. What cannot be sent now stays; run it
-    again. The car's folder is ROADLOOP_HOME/cars/CAR.
-    """
-    import json
-
-    from vehicle.clock import SystemClock
-    from vehicle.contracts import wire
-    from vehicle.contracts.home import Home
-    from vehicle.uplink import Uplink, read_token, refused
-
-    folder = Home.here().car(car)
-    token = read_token(token_file or folder / "trust" / "token")
-    with Uplink(
-        outbox=folder / "outbox", gateway_url=gateway, car_id=car, token=token, clock=SystemClock()
-    ) as link:
-        report = link.send_under_campaign()
-    if as_json:
-        print(json.dumps(wire.to_plain(report)))
-    else:
-        print(f"{len(report.sent)} clips sent, {report.sent_bytes:,} bytes")
-        for clip in report.left:
-            print(f"left: {clip.clip_id[:12]}: {clip.reason}")
-    if refused(report):
-        raise typer.Exit(1)
 
 
 def replay(
@@ -201,7 +164,7 @@ def install(
     car: Annotated[str, typer.Argument(help="Name of the car, as enrolled.")],
     gateway: Annotated[
         str, typer.Option(help="Address of `roadloop fleet serve`.")
-    ] = "http://127.0.0.1:8787",
+    ] = "https://127.0.0.1:8787",
     root: Annotated[
         Path | None,
         typer.Option(
@@ -261,7 +224,8 @@ def drive(
         str, typer.Option(help="Address of `roadloop fleet serve`; without it nothing is sent.")
     ] = "",
     campaign: Annotated[
-        Path | None, typer.Option(help="What to look out for, a campaign/1 JSON file.")
+        Path | None,
+        typer.Option(help="What to look out for, a campaign/1 JSON file; default: as home signed."),
     ] = None,
     rate: Annotated[
         float | None, typer.Option(help="Frames per second; default: the route's own.")
@@ -338,3 +302,6 @@ def status(
 
 app.command()(bookmark)
 app.command()(wrap)
+app.command()(uplink)
+app.command()(campaigns)
+app.command()(clip)

@@ -27,7 +27,9 @@ from vehicle import bundles
 from vehicle.clock import Clock, SystemClock
 from vehicle.contracts import wire
 from vehicle.contracts.release import Release
+from vehicle.contracts.uplink import IDENTITY
 from vehicle.contracts.wire import RefusedError
+from vehicle.identity import Identity
 from vehicle.link import HttpLink, Link, TufFetcher, download
 from vehicle.releases import (
     DiskError,
@@ -148,7 +150,7 @@ class Installer:
         rig_digest: of the cameras it has.
         trusted_root: root metadata pinned at enrolment.
         clock: UTC for expiries, monotonic for deadlines.
-        link: where bytes come from; HTTP when None.
+        link: where bytes come from; None: the address itself, over https with the car's identity.
         base: the bundle that drives when nothing is installed; the shipped one when None.
     """
 
@@ -166,6 +168,7 @@ class Installer:
         self._rig_digest = rig_digest
         self._root = trusted_root
         self._link = link
+        self._identity = car_folder / IDENTITY
         self._metadata = car_folder / "trust" / "metadata"
         self.slots = Slots(car_folder / "slots", base or bundles.base_folder())
         self.log = InstallLog(car_folder / "install.jsonl", self._clock)
@@ -190,9 +193,10 @@ class Installer:
 
         Raises:
             InstallError: by its named kinds; what drives is unchanged.
+            NotEnrolledError, IdentityCorruptError: the car cannot show who it is.
         """
         url = base_url.rstrip("/")
-        with self._alone(), self._linked() as link:
+        with self._alone(), self._linked(url) as link:
             try:
                 return self._update(url, link)
             except Exception as error:
@@ -346,11 +350,12 @@ class Installer:
         return folder
 
     @contextmanager
-    def _linked(self) -> Iterator[Link]:
+    def _linked(self, url: str) -> Iterator[Link]:
         if self._link is not None:
             yield self._link
             return
-        with closing(HttpLink(self._clock)) as link:
+        identity = Identity.at(self._identity) if url.startswith("https:") else None
+        with closing(HttpLink(self._clock, identity)) as link:
             yield link
 
     @contextmanager

@@ -21,6 +21,7 @@ from tuf.ngclient import FetcherInterface
 
 from vehicle.clock import Clock
 from vehicle.contracts import wire
+from vehicle.identity import Identity
 
 
 class Link(Protocol):
@@ -38,19 +39,32 @@ class Link(Protocol):
 
 
 class HttpLink:
-    """The gateway over HTTP.
+    """The gateway over HTTPS; both sides show who they are.
 
     Args:
         clock: for the total deadline.
+        identity: of the car; None speaks as nobody, to a mirror that asks for nothing: what is
+            installed is believed because it is signed, whoever hands it out.
         gap_s: longest silence.
         total_s: longest time for one file; then the download is resumed by a later try.
     """
 
-    def __init__(self, clock: Clock, *, gap_s: float = 10.0, total_s: float = 300.0) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        identity: Identity | None = None,
+        *,
+        gap_s: float = 10.0,
+        total_s: float = 300.0,
+    ) -> None:
         self._clock = clock
         self._gap_s = gap_s
         self._total_s = total_s
-        self._client = httpx.Client(timeout=gap_s, headers={"Accept-Encoding": "identity"})
+        self._client = httpx.Client(
+            timeout=gap_s,
+            headers={"Accept-Encoding": "identity"},
+            verify=identity.context if identity else True,
+        )
 
     def close(self) -> None:
         """Close the connections."""

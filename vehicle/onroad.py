@@ -187,7 +187,7 @@ def drive_on_road(
             route_id=setup.route_id,
             rig=source.rig,
             bundle=bundle,
-            campaigns=(setup.campaign,),
+            campaigns=setup.campaigns,
             budget=Budget(enforce=True, clock=clock),
             sinks=(car,),
             adapt=options.adapt,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vehicle.clock import Clock, SystemClock
+from vehicle.config import RecordingConfig
 from vehicle.contracts import wire
 from vehicle.contracts.campaign import DEFAULT_CAMPAIGN, Campaign
 from vehicle.contracts.frame import Observation, Rig
@@ -27,6 +28,7 @@ from vehicle.restart import USUAL, RestartPolicy
 from vehicle.sender import SenderSettings
 from vehicle.shadow import ShadowSettings
 from vehicle.supervisor import CLOSE_S, Part, SupervisorSettings, parts_health, spawn
+from vehicle.uplink_policy import USUAL_LINK, Link
 
 START_S: Final = 60.0
 OUTBOX: Final = "outbox"
@@ -42,16 +44,17 @@ class CarSetup:
     """Who drives, with what, and what runs beside.
 
     Args:
-        folder: of the car: outbox/ for clips, shadow.jsonl, health.json.
+        folder: of the car: outbox/ for clips, shadow.jsonl, health.json; recording.toml where
+            clips shall be made otherwise than by default.
         rig: cameras of the drive, None without.
         rate_hz: ticks per second.
         model: bundle name and version that drives.
         jurisdiction: ISO 3166 code, "ZZ" in simulation.
         tags: what is known of the drive.
-        campaign: its triggers say how much is kept around an event.
+        campaigns: their triggers say how much is kept around an event.
         shadow: folder of a candidate bundle; None runs no shadow.
         gateway: address of home; None runs no uplink.
-        token_file: the car's token; None: trust/token in its folder.
+        link: how the car is connected while no link.json in its folder says otherwise.
         send_every_s: pause of the uplink between two looks into the outbox.
         policy: how patiently the dead are started again.
         slots: frames the ring holds; None: two seconds, or what fits.
@@ -65,10 +68,10 @@ class CarSetup:
     model: str
     jurisdiction: str = "ZZ"
     tags: dict[str, str] = field(default_factory=dict)
-    campaign: Campaign = DEFAULT_CAMPAIGN
+    campaigns: tuple[Campaign, ...] = (DEFAULT_CAMPAIGN,)
     shadow: Path | None = None
     gateway: str | None = None
-    token_file: Path | None = None
+    link: Link = USUAL_LINK
     send_every_s: float = 5.0
     policy: RestartPolicy = USUAL
     slots: int | None = None
@@ -87,6 +90,7 @@ class Car:
     def __init__(self, setup: CarSetup, clock: Clock | None = None) -> None:
         self._clock: Clock = clock or SystemClock()
         setup.folder.mkdir(parents=True, exist_ok=True)
+        self._recording = RecordingConfig.of_car(setup.folder)
         self._ring = ring_for(setup.rig, setup.rate_hz, setup.slots)
         self._publisher = Publisher(self._ring, self._clock)
         self._last: dict[str, Health] = {}
@@ -186,7 +190,8 @@ class Car:
             route_id=setup.route_id,
             model=setup.model,
             jurisdiction=setup.jurisdiction,
-            campaign=setup.campaign,
+            campaigns=setup.campaigns,
+            config=self._recording,
             tags=dict(setup.tags),
         )
         parts = [_part("recorder", RECORDER, "vehicle.recorder", recorder, finishes=True)]
@@ -199,15 +204,13 @@ class Car:
             )
             parts.append(_part("shadow", SHADOW, "vehicle.shadow", shadow))
         if setup.gateway is not None:
-            token = setup.token_file or folder / "trust" / "token"
             sender = SenderSettings(
                 car=car,
                 ring=ring,
-                outbox=str(folder / OUTBOX),
+                folder=str(folder),
                 gateway=setup.gateway,
-                car_id=setup.car_id,
-                token_file=str(token.absolute()),
                 every_s=setup.send_every_s,
+                link=setup.link,
             )
             parts.append(_part("uplink", UPLINK, "vehicle.sender", sender))
         return tuple(parts)

@@ -3,8 +3,10 @@
 import sys
 from pathlib import Path
 
+from vehicle.campaigns import HeldCampaigns
+from vehicle.clock import SystemClock
 from vehicle.contracts import wire
-from vehicle.contracts.campaign import DEFAULT_CAMPAIGN, Campaign
+from vehicle.contracts.campaign import Campaign
 from vehicle.contracts.wire import RefusedError
 from vehicle.drive_verb import DriveRequest
 from vehicle.onroad import RoadOptions, RoadReport, drive_on_road
@@ -19,9 +21,7 @@ def drive_as_asked(request: DriveRequest, source: Source) -> RoadReport:
         All errors of `drive_on_road`.
     """
     about = source.metadata
-    campaign = DEFAULT_CAMPAIGN
-    if request.campaign:
-        campaign = wire.from_bytes(Campaign, Path(request.campaign).read_bytes())
+    jurisdiction = about.get("jurisdiction", "ZZ")
     tags = {k.removeprefix("tag."): v for k, v in about.items() if k.startswith("tag.")}
     setup = CarSetup(
         folder=Path(request.folder),
@@ -30,9 +30,9 @@ def drive_as_asked(request: DriveRequest, source: Source) -> RoadReport:
         car_id=request.car_id,
         route_id=about.get("route_id", ""),
         model="",
-        jurisdiction=about.get("jurisdiction", "ZZ"),
+        jurisdiction=jurisdiction,
         tags={"source": about.get("source", ""), **tags},
-        campaign=campaign,
+        campaigns=_campaigns(request, jurisdiction),
         shadow=Path(request.shadow) if request.shadow else None,
         gateway=request.gateway or None,
     )
@@ -46,6 +46,16 @@ def drive_as_asked(request: DriveRequest, source: Source) -> RoadReport:
     report = drive_on_road(source, setup, Path(request.bundle), options, told=_say)
     wire.atomic_write(Path(request.report), wire.to_bytes(report))
     return report
+
+
+def _campaigns(request: DriveRequest, jurisdiction: str) -> tuple[Campaign, ...]:
+    """Return what the command names, else what the car holds, else the default campaign."""
+    if request.campaign:
+        return (wire.from_bytes(Campaign, Path(request.campaign).read_bytes()),)
+    held = HeldCampaigns(Path(request.folder), request.car_id, SystemClock())
+    for each in held.held(jurisdiction)[1]:
+        _say(f"not driven with: campaign {each.campaign_id}: {each.reason}")
+    return held.to_drive_with(jurisdiction)
 
 
 def _say(words: str) -> None:

@@ -1,18 +1,25 @@
-"""The uplink as a process beside the loop: sends the outbox while the car drives."""
+"""The uplink as a process beside the loop: sends the outbox while the car drives.
+
+How the car is connected changes as it drives: whoever knows (a modem's or a network manager's
+script) writes `link.json` into the car's folder, and it counts from the next look on.
+"""
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from vehicle.clock import SystemClock
 from vehicle.contracts import wire
 from vehicle.contracts.wire import RefusedError
 from vehicle.lifeline import UPLINK, Lifeline, NoteBook, be_nice
 from vehicle.ring import Ring, RingAddress
+from vehicle.uplink_policy import USUAL_LINK, Link
 
 if TYPE_CHECKING:
     from vehicle.uplink import Uplink
+
+LINK: Final = "link.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,17 +28,18 @@ class SenderSettings:
 
     Args:
         car: process id of the frame loop.
+        folder: of the car: outbox/, identity/, campaigns/, link.json.
+        link: how the car is connected while no link.json says otherwise.
         every_s: pause between two looks into the outbox.
     """
 
     SCHEMA: ClassVar[str] = "sender/1"
     car: int
     ring: RingAddress
-    outbox: str
+    folder: str
     gateway: str
-    car_id: str
-    token_file: str
     every_s: float
+    link: Link = USUAL_LINK
 
 
 def send(settings_bytes: bytes) -> None:
@@ -43,7 +51,7 @@ def send(settings_bytes: bytes) -> None:
     line = Lifeline(settings.car)
     be_nice()
     ring = Ring.at(settings.ring)
-    book = NoteBook(ring, UPLINK, sent=0, sent_bytes=0, left=0, errors=0)
+    book = NoteBook(ring, UPLINK, sent=0, sent_bytes=0, told=0, left=0, errors=0)
     book.tell()
     link = None
     while True:
@@ -59,14 +67,16 @@ def _send_once(settings: SenderSettings, book: NoteBook, link: "Uplink | None") 
     """Send what can be sent; return the link where it is worth keeping."""
     try:
         link = link or _open(settings)
-    except (RefusedError, OSError) as error:  # the token may come later
+        link.link = read_link(Path(settings.folder)) or settings.link
+    except (RefusedError, OSError) as error:  # the car may be enrolled later
         book.fail(error)
-        return None
-    report = link.send_under_campaign()
+        return link
+    report = link.send_all()
     facts = book.facts
     book.tell(
         sent=facts["sent"] + len(report.sent),
         sent_bytes=facts["sent_bytes"] + report.sent_bytes,
+        told=facts["told"] + len(report.told),
         left=len(report.left),
         errors=facts["errors"] + bool(report.error),
         ok=not report.error,
@@ -78,15 +88,29 @@ def _send_once(settings: SenderSettings, book: NoteBook, link: "Uplink | None") 
     return link
 
 
+def read_link(car_folder: Path) -> Link | None:
+    """Return how the car is connected as its link.json says, None without one.
+
+    Raises:
+        ContractError: the file says something else.
+    """
+    try:
+        data = (car_folder / LINK).read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        return wire.from_bytes(Link, data)
+    except wire.ContractError as error:
+        raise wire.ContractError(
+            f"{car_folder / LINK}: {error}; nothing is sent until it says how the car is connected"
+        ) from error
+
+
 def _open(settings: SenderSettings) -> "Uplink":
-    from vehicle.uplink import Uplink, read_token  # HTTP stays out of the drive process
+    from vehicle.uplink import Uplink  # HTTP stays out of the drive process
 
     return Uplink(
-        outbox=Path(settings.outbox),
-        gateway_url=settings.gateway,
-        car_id=settings.car_id,
-        token=read_token(Path(settings.token_file)),
-        clock=SystemClock(),
+        car_folder=Path(settings.folder), gateway_url=settings.gateway, clock=SystemClock()
     )
 
 

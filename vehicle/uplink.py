@@ -1,75 +1,50 @@
-"""Sends the outbox home: piece by piece, from where it was cut off, and nothing is ever lost.
+"""Sends the outbox home: summaries first, clips part by part, and nothing is ever lost.
 
-A clip leaves the car only after home has confirmed that it landed whole. What to send and what
-an answer means is decided in `uplink_policy`; this file touches the disk and the link.
+A clip leaves the car only after home has confirmed that it landed whole. What goes now is decided
+in `uplink_policy`, what is durable lies in `outbox`, what is said to home stands in `gateway_link`;
+this file brings them together. It may be killed at any instant: what home has is asked for first.
 """
 
-import contextlib
-import random
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Final
 
 import httpx
 
+from vehicle.campaigns import HeldCampaigns, Taken
 from vehicle.clock import Clock
-from vehicle.contracts import wire
 from vehicle.contracts.campaign import DEFAULT_CAMPAIGN, Campaign
-from vehicle.contracts.clip import ClipManifest, FileEntry
-from vehicle.contracts.wire import ContractError, RefusedError
-from vehicle.uplink_policy import (
-    ATTEMPTS,
-    SendPlan,
-    Spent,
-    Verdict,
-    Waiting,
-    judge,
-    plan_sending,
-    wait_s,
-)
+from vehicle.contracts.uplink import IDENTITY, PART_BYTES
+from vehicle.contracts.wire import RefusedError
+from vehicle.gateway_link import GatewayDownError, GatewayLink, UnauthorisedError, UnknownHomeError
+from vehicle.identity import Identity, NotEnrolledError
+from vehicle.outbox import BEGUN, TOLD, WANTED, Charge, ClipGoneError, Outbox, OutboxClip, Receipt
+from vehicle.uplink_answers import ATTEMPTS
+from vehicle.uplink_file import ClipDamagedError, FileSender
+from vehicle.uplink_policy import USUAL_LINK, Link, SendPlan, Step, Waiting, plan_sending
 
-PIECE_BYTES: Final = 256 << 10
-MANIFEST: Final = "manifest.json"
-CONNECT_S: Final = 5.0
-ANSWER_S: Final = 30.0
-REWINDS: Final = 32
+__all__ = ["ClipDamagedError", "Left", "Uplink", "UplinkReport"]
 
+INBOX_NS: Final = 60 * 10**9
+"""How old the inbox may be while a long outbox is sent."""
 
-class UnauthorisedError(RefusedError):
-    """Home does not accept this car's token."""
+STOPS: Final = (UnauthorisedError, UnknownHomeError, GatewayDownError, NotEnrolledError)
 
-
-class GatewayDownError(RefusedError):
-    """Home does not answer, or cannot take anything now."""
-
-
-class ClipRefusedError(RefusedError):
-    """Home will not take this clip; the reasons are its own."""
-
-
-class ClipDamagedError(RefusedError):
-    """A clip in the outbox is not what its manifest says."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
-    """What stays in the car of a clip that landed."""
-
-    SCHEMA: ClassVar[str] = "receipt/1"
-    clip_id: str
-    size_bytes: int
-    campaigns: tuple[str, ...]
-    sent_utc_ns: int
+Told = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Left:
-    """A clip that stays in the outbox, and why."""
+    """A clip that stays in the outbox, and why.
+
+    Args:
+        waits: nothing is wrong: it waits for a budget, a link, or for home to ask.
+    """
 
     clip_id: str
     reason: str
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,14 +53,36 @@ class UplinkReport:
 
     Args:
         sent: clips that home confirmed, in order.
-        sent_bytes: pieces that went over the link in this run, without what was there before.
+        sent_bytes: parts that went over the link in this run, without what was there before.
+        told: clips whose summary home has since this run.
         left: clips that stay, each with its reason.
+        campaigns: what the inbox changed in what the car holds.
         error: name and words of what ended the run early, "" when it went through.
     """
 
     sent: tuple[str, ...]
     sent_bytes: int
     left: tuple[Left, ...]
+    told: tuple[str, ...] = ()
+    campaigns: Taken = field(default_factory=Taken)
+    error: str = ""
+
+    @property
+    def refused(self) -> bool:
+        """Return whether something is wrong: clips that only wait are not."""
+        wrong = any(not clip.waits for clip in self.left)
+        return bool(self.error or self.campaigns.refused) or wrong
+
+
+@dataclass(slots=True)
+class _Run:
+    """What a run has done so far."""
+
+    sent: list[str] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+    bytes: int = 0
+    failed: dict[tuple[str, str], str] = field(default_factory=dict)
+    taken: Taken = field(default_factory=Taken)
     error: str = ""
 
 
@@ -93,89 +90,67 @@ class Uplink:
     """One car's link home.
 
     Args:
-        outbox: where the recorder puts clips; receipts go to the folder `sent` beside it.
-        gateway_url: e.g. http://127.0.0.1:8787.
-        car_id, token: as given at enrolment.
-        clock: for waits and receipts.
-        campaign: its budget bounds what is sent; what went before under it counts.
+        car_folder: cars/CAR: outbox/, sent/, campaigns/, identity/.
+        gateway_url: https://HOST:PORT of `roadloop fleet serve`.
+        clock: for waits, receipts and budgets.
+        link: how the car is connected; may be set anew between runs.
+        identity: read from the car's folder unless given.
         transport: the link itself, another one in tests.
+        told: called with a clip's id, the bytes home has of it, and all of them.
+    Raises:
+        NotEnrolledError, IdentityCorruptError, ForeignIdentityError: see `Identity.at`.
+        UplinkBusyError: another uplink sends for this car.
     """
 
     def __init__(
         self,
         *,
-        outbox: Path,
+        car_folder: Path,
         gateway_url: str,
-        car_id: str,
-        token: str,
         clock: Clock,
-        campaign: Campaign = DEFAULT_CAMPAIGN,
+        link: Link = USUAL_LINK,
+        identity: Identity | None = None,
         transport: httpx.BaseTransport | None = None,
         attempts: int = ATTEMPTS,
+        told: Told | None = None,
     ) -> None:
-        self._outbox, self._car = Path(outbox), car_id
-        self._sent_folder = self._outbox.parent / "sent"
-        self._clock, self._attempts = clock, attempts
-        self._campaign = campaign
-        self._random = random.Random()
-        self._bytes = 0
-        self._url = gateway_url.rstrip("/")
-        self._http = httpx.Client(
-            base_url=f"{self._url}/v1/cars/{car_id}",
-            headers={"Authorization": f"Bearer {token.strip()}"},
-            timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S),
-            transport=transport,
-            trust_env=False,
+        car_id = car_folder.absolute().name
+        identity = identity or Identity.at(car_folder / IDENTITY, car_id)
+        self._home = GatewayLink(
+            gateway_url, identity, clock, transport=transport, attempts=attempts
         )
-
-    def fetch_campaign(self) -> Campaign:
-        """Fetch the campaign this car shall drive with.
-
-        Raises:
-            UnauthorisedError, GatewayDownError: as named.
-        """
-        return wire.from_bytes(Campaign, self._ask("GET", "/campaign").content)
-
-    def send_under_campaign(self) -> UplinkReport:
-        """Fetch the campaign, then send what its budget allows; as `send_all`, never raises."""
-        try:
-            self._campaign = self.fetch_campaign()
-        except RefusedError as error:
-            why = f"{type(error).__name__}: {error}"
-            left: list[Left] = []
-            left += [Left(clip_id=clip_id, reason=why) for clip_id, _ in self._waiting(left)]
-            return UplinkReport(sent=(), sent_bytes=0, left=tuple(left), error=why)
-        return self.send_all()
+        self._held = HeldCampaigns(car_folder, identity.car_id, clock)
+        self._clock, self.link, self._told = clock, link, told
+        self._files = FileSender(self._home, PART_BYTES)
+        self._outbox = Outbox(car_folder, identity.car_id)
+        self._campaigns = self._known()
 
     def send_all(self) -> UplinkReport:
-        """Send what the outbox holds and the budget allows; return what went and what stays.
+        """Look into the inbox, then send what the outbox holds and link and budgets allow.
 
         Never raises for a link or a clip that fails: the clip stays and the report says why.
         """
-        self._bytes = 0
-        sent: list[str] = []
-        left: list[Left] = []
-        clips = dict(self._waiting(left))
-        plan = self._plan(clips)
-        left += [Left(clip_id=c, reason=why) for c, why in plan.hold]
-        error = ""
-        for clip_id in plan.send:
-            if error:
-                left.append(Left(clip_id=clip_id, reason=error))
-                continue
-            try:
-                self._send(clips[clip_id])
-                sent.append(clip_id)
-            except (UnauthorisedError, GatewayDownError) as stop:
-                error = f"{type(stop).__name__}: {stop}"
-                left.append(Left(clip_id=clip_id, reason=error))
-            except (RefusedError, OSError) as why:
-                left.append(Left(clip_id=clip_id, reason=f"{type(why).__name__}: {why}"))
-        return UplinkReport(sent=tuple(sent), sent_bytes=self._bytes, left=tuple(left), error=error)
+        run = _Run()
+        fresh_ns = -INBOX_NS
+        try:
+            while True:
+                if self._clock.mono_ns() - fresh_ns >= INBOX_NS:
+                    self._look_in(run)
+                    fresh_ns = self._clock.mono_ns()
+                todo = [s for s in self._plan()[0].steps if (s.what, s.clip_id) not in run.failed]
+                todo = [s for s in todo if s.what == "summary"] or todo[:1]
+                if not todo:
+                    break
+                for step in todo:
+                    self._do(step, run)
+        except STOPS as stop:
+            run.error = f"{type(stop).__name__}: {stop}"
+        return self._report(run)
 
     def close(self) -> None:
-        """Let go of the connection."""
-        self._http.close()
+        """Let go of the connections and of the outbox."""
+        self._home.close()
+        self._outbox.close()
 
     def __enter__(self) -> "Uplink":
         return self
@@ -183,207 +158,137 @@ class Uplink:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _waiting(self, left: list[Left]) -> Iterator[tuple[str, ClipManifest]]:
-        """Yield the clips of the outbox; what landed before the last run was cut off is tidied."""
-        folders = sorted(self._outbox.iterdir()) if self._outbox.is_dir() else []
-        for folder in folders:
-            if folder.name.startswith(".") or not (folder / MANIFEST).is_file():
-                continue
-            if self._receipt(folder.name).is_file():
-                shutil.rmtree(folder)
-                continue
-            try:
-                manifest = wire.from_bytes(ClipManifest, (folder / MANIFEST).read_bytes())
-                _check_belongs(manifest, folder.name, self._car)
-            except ContractError as error:
-                left.append(Left(clip_id=folder.name, reason=f"{type(error).__name__}: {error}"))
-                continue
-            yield folder.name, manifest
+    def _look_in(self, run: _Run) -> None:
+        """Fetch the inbox: keep its campaigns, mark what home wants."""
+        inbox = self._home.inbox()
+        self._files.part_bytes = inbox.part_bytes
+        clips, wanted = self._outbox.clips()[0], set(inbox.wanted)
+        for clip_id, clip in clips.items():
+            if clip_id in wanted and not clip.wanted:
+                self._outbox.mark(clip, WANTED)
+        taken = self._held.take(inbox.campaigns)
+        self._campaigns = self._known()
+        run.taken = Taken(
+            new=(*run.taken.new, *taken.new),
+            withdrawn=(*run.taken.withdrawn, *taken.withdrawn),
+            refused=taken.refused,
+        )
 
-    def _plan(self, clips: dict[str, ClipManifest]) -> SendPlan:
-        receipts = [
-            wire.from_bytes(Receipt, path.read_bytes(), strict=False)
-            for path in sorted(self._sent_folder.glob("[0-9a-f]*.json"))
-        ]
-        receipts = [r for r in receipts if self._campaign.campaign_id in r.campaigns]
-        spent = Spent(clips=len(receipts), bytes=sum(r.size_bytes for r in receipts))
-        waiting = [
-            Waiting(
-                clip_id=clip_id,
-                size_bytes=_size(manifest),
-                events=len(manifest.events),
-                created_utc_ns=manifest.created_utc_ns,
-                begun=(self._outbox / clip_id / ".begun").exists(),
-            )
-            for clip_id, manifest in clips.items()
-        ]
-        return plan_sending(waiting, spent, self._campaign.budget)
+    def _plan(self) -> tuple[SendPlan, dict[str, OutboxClip], dict[str, str]]:
+        """Return what goes now, out of which clips, and which are none."""
+        clips, bad = self._outbox.clips()
+        now, link = self._clock.utc_ns(), self.link.name
+        waiting = [self._waiting(clip) for clip in clips.values()]
+        spent = self._outbox.spent(link, now)
+        budgets = {name: campaign.budget for name, campaign in self._campaigns.items()}
+        return plan_sending(waiting, self.link, spent, budgets), clips, bad
 
-    def _send(self, manifest: ClipManifest) -> None:
-        folder = self._outbox / manifest.clip_id
-        place = f"/clips/{manifest.clip_id}"
-        if self._ask("HEAD", place, absent_ok=True).status_code == 404:
-            with contextlib.suppress(OSError):  # only a hint for the order; the disk may be full
-                (folder / ".begun").touch()
-            for entry in manifest.files:
-                self._send_file(folder / entry.name, entry)
-            self._ask("PUT", place, content=wire.to_bytes(manifest))
-        receipt = Receipt(
+    def _known(self) -> dict[str, Campaign]:
+        """Return the campaigns whose budgets and wishes count."""
+        return {c.campaign_id: c for c in (DEFAULT_CAMPAIGN, *self._held.held()[0])}
+
+    def _waiting(self, clip: OutboxClip) -> Waiting:
+        manifest, now = clip.manifest, self._clock.utc_ns()
+        known = [self._campaigns[c] for c in clip.campaigns if c in self._campaigns]
+        paid = self._outbox.paid(manifest.clip_id, "clip", now)
+        link = self.link.name
+        told_paid = link in self._outbox.paid(manifest.clip_id, "summary", now)
+        return Waiting(
             clip_id=manifest.clip_id,
-            size_bytes=_size(manifest),
-            campaigns=tuple(sorted({e.campaign_id for e in manifest.events})),
-            sent_utc_ns=self._clock.utc_ns(),
-        )
-        self._confirm(receipt, folder)
-
-    def _send_file(self, path: Path, entry: FileEntry) -> None:
-        """Send what home does not have yet of one file; home checks the hash of the whole."""
-        _check_whole(path, entry)
-        address = f"/uploads/{entry.sha256}"
-        answer = self._ask("HEAD", address)
-        rewinds = 0
-        with path.open("rb") as file:
-            while answer.headers.get("Upload-Complete") != "?1":
-                offset = _offset(answer, entry)
-                file.seek(offset)
-                piece = file.read(PIECE_BYTES)
-                headers = {"Upload-Offset": str(offset), "Upload-Length": str(entry.size_bytes)}
-                answer = self._ask("PATCH", address, content=piece, headers=headers)
-                if judge(answer.status_code) is Verdict.DONE:
-                    self._bytes += len(piece)
-                    continue
-                rewinds += 1
-                damaged = answer.status_code == 422 and rewinds > 1
-                if damaged or rewinds > REWINDS:
-                    raise ClipRefusedError(f"{entry.name}: {_reasons(answer)}")
-                answer = self._ask("HEAD", address)
-
-    def _ask(
-        self,
-        method: str,
-        path: str,
-        *,
-        content: bytes | None = None,
-        headers: dict[str, str] | None = None,
-        absent_ok: bool = False,
-    ) -> httpx.Response:
-        """Make one request, again after a wait while home is away.
-
-        Returns:
-            The answer when done; for a piece also one that asks to rewind.
-        Raises:
-            UnauthorisedError, GatewayDownError, ClipRefusedError: as named.
-        """
-        trouble = ""
-        for attempt in range(1, self._attempts + 1):
-            try:
-                answer = self._http.request(method, path, content=content, headers=headers)
-            except httpx.HTTPError as error:
-                trouble = f"{type(error).__name__}: {error}"
-            else:
-                if judge(answer.status_code) is not Verdict.RETRY:
-                    return self._accept(answer, method, absent_ok)
-                trouble = f"answered {answer.status_code}: {_reasons(answer)}"
-            if attempt < self._attempts:
-                pause_ns = round(1e9 * wait_s(attempt, self._random.random()))
-                self._clock.sleep_until(self._clock.mono_ns() + pause_ns)
-        raise GatewayDownError(
-            f"{self._url}: {trouble} ({self._attempts} tries); the clips stay, run it again later"
+            size_bytes=clip.size_bytes,
+            summary_bytes=0 if told_paid else clip.summary_bytes,
+            created_utc_ns=manifest.created_utc_ns,
+            campaigns=clip.campaigns,
+            priority=clip.priority,
+            value=clip.value,
+            told=clip.told,
+            wanted=clip.wanted,
+            on_request=bool(known) and all(c.full == "on_request" for c in known),
+            begun=clip.begun,
+            paid=link in paid,
+            payer=next((c for c in paid.values() if c), ""),
         )
 
-    def _accept(self, answer: httpx.Response, method: str, absent_ok: bool) -> httpx.Response:
-        """Return an answer that was hoped for; raise what any other means."""
-        verdict = judge(answer.status_code)
-        hoped = verdict is Verdict.DONE or (absent_ok and verdict is Verdict.ABSENT)
-        if hoped or (method == "PATCH" and answer.status_code in (409, 422)):
-            return answer
-        reasons = f"{answer.status_code}: {_reasons(answer)}"
-        if verdict is Verdict.UNAUTHORISED and _error_name(answer) != "ForeignClipError":
-            raise UnauthorisedError(
-                f"{self._url} refused the token of car {self._car!r} ({reasons}); enrol the car "
-                "again and give it the new token; the clips stay"
-            )
-        if verdict is Verdict.ABSENT:
-            raise GatewayDownError(f"{self._url} is no roadloop gateway ({reasons})")
-        raise ClipRefusedError(f"home refused it ({reasons})")
-
-    def _confirm(self, receipt: Receipt, folder: Path) -> None:
-        """Swap a landed clip for its receipt; on a full disk the clip makes room for it."""
-        data = wire.to_bytes(receipt)
+    def _do(self, step: Step, run: _Run) -> None:
+        """Take one step; what is wrong with one clip is noted and stops no other."""
+        clip = self._outbox.clip(step.clip_id)
         try:
-            wire.atomic_write(self._receipt(receipt.clip_id), data)
-        except OSError:
-            for path in folder.iterdir():
-                if path.name != MANIFEST:
-                    path.unlink()
-            wire.atomic_write(self._receipt(receipt.clip_id), data)
-        shutil.rmtree(folder)
+            if clip is None:
+                raise ClipGoneError(step.clip_id)
+            if step.what == "summary":
+                self._tell(clip, run)
+            else:
+                self._send(clip, step, run)
+        except ClipGoneError:
+            run.failed[step.what, step.clip_id] = ""
+        except STOPS:
+            raise
+        except (RefusedError, OSError) as error:
+            run.failed[step.what, step.clip_id] = f"{type(error).__name__}: {error}"
 
-    def _receipt(self, clip_id: str) -> Path:
-        return self._sent_folder / f"{clip_id}.json"
+    def _tell(self, clip: OutboxClip, run: _Run) -> None:
+        clip_id, summary = clip.manifest.clip_id, self._outbox.summary(clip)
+        self._charge("summary", clip_id, len(summary), "")
+        if self._home.tell(clip_id, summary):
+            self._outbox.mark(clip, WANTED)
+        self._outbox.mark(clip, TOLD)
+        run.told.append(clip_id)
 
+    def _send(self, clip: OutboxClip, step: Step, run: _Run) -> None:
+        manifest = clip.manifest
+        if not self._home.has(manifest.clip_id):
+            self._charge("clip", manifest.clip_id, clip.size_bytes, step.payer)
+            self._outbox.mark(clip, BEGUN)
+            before = 0
+            for entry in manifest.files:
+                path = self._outbox.folder(manifest.clip_id) / entry.name
 
-def read_token(path: Path) -> str:
-    """Return the token in a file.
+                def arrived(size: int, home_has: int, before: int = before) -> None:
+                    run.bytes += size
+                    if self._told is not None:
+                        self._told(manifest.clip_id, before + home_has, clip.size_bytes)
 
-    Raises:
-        UnauthorisedError: there is none; says how to get one.
-    """
-    try:
-        return path.read_text().strip()
-    except OSError as error:
-        raise UnauthorisedError(
-            f"no token at {path} ({error.strerror}); "
-            f"enrol the car: roadloop fleet enrol CAR --token-file {path}"
-        ) from error
+                self._files.send(path, entry, arrived)
+                before += entry.size_bytes
+            self._home.commit(manifest)
+        self._outbox.confirm(
+            Receipt(
+                clip_id=manifest.clip_id,
+                size_bytes=clip.size_bytes,
+                campaigns=clip.campaigns,
+                sent_utc_ns=self._clock.utc_ns(),
+            )
+        )
+        run.sent.append(manifest.clip_id)
 
+    def _charge(self, what: str, clip_id: str, size: int, campaign: str) -> None:
+        self._outbox.charge(
+            Charge(
+                utc_ns=self._clock.utc_ns(),
+                link=self.link.name,
+                what="clip" if what == "clip" else "summary",
+                clip_id=clip_id,
+                campaign=campaign,
+                bytes=size,
+            )
+        )
 
-def refused(report: UplinkReport) -> bool:
-    """Return whether clips stay for another reason than the campaign's budget."""
-    return bool(report.error) or any(not c.reason.startswith("budget:") for c in report.left)
-
-
-def _size(manifest: ClipManifest) -> int:
-    return sum(entry.size_bytes for entry in manifest.files)
-
-
-def _check_belongs(manifest: ClipManifest, name: str, car_id: str) -> None:
-    wire.require(manifest.clip_id == name, f"manifest is of clip {manifest.clip_id}")
-    wire.require(manifest.car_id == car_id, f"clip is of car {manifest.car_id!r}, not {car_id!r}")
-
-
-def _check_whole(path: Path, entry: FileEntry) -> None:
-    """Raise ClipDamagedError unless the file is the one its manifest names."""
-    if not path.is_file() or path.stat().st_size != entry.size_bytes:
-        found = path.stat().st_size if path.is_file() else "no"
-        raise ClipDamagedError(f"{path}: {found} bytes, its manifest says {entry.size_bytes}")
-    if wire.digest_file(path) != entry.sha256:
-        raise ClipDamagedError(f"{path}: its content is not what its manifest says")
-
-
-def _offset(answer: httpx.Response, entry: FileEntry) -> int:
-    """Return where home wants the next piece to begin."""
-    text = answer.headers.get("Upload-Offset", "")
-    offset = int(text) if text.isascii() and text.isdigit() else -1
-    if not 0 <= offset <= entry.size_bytes:
-        raise GatewayDownError(f"{entry.name}: home asks for byte {text!r} of {entry.size_bytes}")
-    return offset
-
-
-def _error_name(answer: httpx.Response) -> str:
-    return str(_body(answer).get("error", ""))
-
-
-def _reasons(answer: httpx.Response) -> str:
-    reasons = _body(answer).get("reasons")
-    if isinstance(reasons, list) and reasons:
-        return "; ".join(str(reason) for reason in reasons)[:500]
-    return answer.reason_phrase or "no reason given"
-
-
-def _body(answer: httpx.Response) -> dict[str, Any]:
-    try:
-        body = answer.json()
-    except ValueError:
-        return {}
-    return body if isinstance(body, dict) else {}
+    def _report(self, run: _Run) -> UplinkReport:
+        """Say what became of every clip that is still there."""
+        plan, clips, bad = self._plan()
+        waits = {hold.clip_id: hold.reason for hold in plan.hold if hold.what == "clip"}
+        left = [Left(clip_id=clip_id, reason=reason) for clip_id, reason in bad.items()]
+        for clip_id in clips:
+            wrong = run.failed.get(("clip", clip_id)) or run.failed.get(("summary", clip_id)) or ""
+            if wrong or clip_id not in waits:
+                left.append(Left(clip_id=clip_id, reason=wrong or run.error or "not tried yet"))
+            else:
+                left.append(Left(clip_id=clip_id, reason=waits[clip_id], waits=True))
+        return UplinkReport(
+            sent=tuple(run.sent),
+            sent_bytes=run.bytes,
+            left=tuple(left),
+            told=tuple(run.told),
+            campaigns=run.taken,
+            error=run.error,
+        )

@@ -13,9 +13,12 @@ from fakes_fleet import Fleet, FolderLink
 from fakes_gateway import gateway
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, SlowRetrievalError
 
+from fleet.identity import enrol
 from vehicle import bundles
 from vehicle.clock import SystemClock
 from vehicle.contracts.home import Home
+from vehicle.contracts.uplink import IDENTITY
+from vehicle.identity import NotEnrolledError
 from vehicle.installer import GatewayDownError, SlowGatewayError, TamperedReleaseError
 from vehicle.link import HttpLink, download
 
@@ -46,6 +49,7 @@ def server(answer: Handler) -> Iterator[str]:
 def fleet(tmp_path: Path) -> Fleet:
     fleet = Fleet(tmp_path)
     fleet.publish(1)
+    enrol(Home(tmp_path / "home"), "car-1", "", fleet.car_folder / IDENTITY)
     return fleet
 
 
@@ -79,12 +83,18 @@ def test_archive_changed_on_the_gateway_is_refused(fleet: Fleet) -> None:
     assert fleet.installer().active() == fleet.base
 
 
+def test_car_without_an_identity_is_told_how_to_get_one(fleet: Fleet) -> None:
+    (fleet.car_folder / IDENTITY / "car.crt").unlink()
+    with pytest.raises(NotEnrolledError, match="roadloop fleet enrol"):
+        fleet.installer(link=None).update("https://127.0.0.1:9")
+
+
 def test_closed_door_is_named(fleet: Fleet) -> None:
     with socket.socket() as door:
         door.bind(("127.0.0.1", 0))
         port = door.getsockname()[1]
     with pytest.raises(GatewayDownError):
-        fleet.installer(link=None).update(f"http://127.0.0.1:{port}")
+        fleet.installer(link=None).update(f"https://127.0.0.1:{port}")
 
 
 def test_address_that_is_none_is_named(fleet: Fleet) -> None:

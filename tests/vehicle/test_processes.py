@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_bundle
-from fakes_gateway import gateway
+from fakes_gateway import enrol_car, gateway
 from tick_parts import RIG, clips, tick_of, until
 
 from fleet.landing import Landing
-from fleet.registry import Registry
 from vehicle.budget import Budget
 from vehicle.clock import SystemClock
 from vehicle.config import RIG_R
@@ -39,7 +38,9 @@ LANE = Guidance(
 
 def setup(folder: Path, **more: object) -> CarSetup:
     facts = {"car_id": "car-1", "route_id": "r", "model": "base@1", "slots": 400}
-    usual = CarSetup(folder=folder, rig=RIG, rate_hz=10.0, campaign=CAMPAIGN, policy=QUICK, **facts)
+    usual = CarSetup(
+        folder=folder, rig=RIG, rate_hz=10.0, campaigns=(CAMPAIGN,), policy=QUICK, **facts
+    )
     return replace(usual, **more)
 
 
@@ -151,9 +152,7 @@ def test_candidate_that_is_no_bundle_is_refused_once_and_the_car_drives_without(
 def test_clip_goes_home_while_the_car_drives(tmp_path):
     home = Home(tmp_path)
     folder = home.car("car-1")
-    token = Registry(home).enrol("car-1", "")
-    (folder / "trust").mkdir(parents=True)
-    (folder / "trust" / "token").write_text(token)
+    enrol_car(home)
     with (
         gateway(home) as url,
         Car(setup(folder, gateway=url, send_every_s=0.1)) as car,
@@ -164,14 +163,44 @@ def test_clip_goes_home_while_the_car_drives(tmp_path):
 
 
 def test_link_that_is_away_is_named_and_nothing_waits_for_it(tmp_path):
-    (tmp_path / "token").write_text("t")
-    away = {"gateway": "http://127.0.0.1:9", "token_file": tmp_path / "token"}
+    home = Home(tmp_path)
+    enrol_car(home)
     began = time.monotonic()
-    with Car(setup(tmp_path, **away)) as car:
+    with Car(setup(home.car("car-1"), gateway="https://127.0.0.1:9")) as car:
         publish(car, range(80), events=(20,))
         until(lambda: car.health()["recorder"].counters["clips"] == 1)
     assert time.monotonic() - began < 20.0
-    assert len(clips(tmp_path)) == 1
+    assert len(clips(home.car("car-1"))) == 1
+
+
+def test_car_without_an_identity_says_so_and_sends_once_it_is_enrolled(tmp_path):
+    home = Home(tmp_path)
+    folder = home.car("car-1")
+    with (
+        gateway(home) as url,
+        Car(setup(folder, gateway=url, send_every_s=0.1)) as car,
+    ):
+        until(lambda: "NotEnrolledError" in car.health()["uplink"].detail)
+        enrol_car(home)
+        publish(car, range(80), events=(20,))
+        until(lambda: car.health()["uplink"].counters["sent"] == 1)
+
+
+def test_what_goes_home_follows_the_link_while_the_car_drives(tmp_path):
+    home = Home(tmp_path)
+    folder = home.car("car-1")
+    enrol_car(home)
+    link = {"schema": "link/1", "kind": "cellular"}
+    (folder / "link.json").write_text(json.dumps(link))
+    with (
+        gateway(home) as url,
+        Car(setup(folder, gateway=url, send_every_s=0.1)) as car,
+    ):
+        publish(car, range(80), events=(20,))
+        until(lambda: car.health()["uplink"].counters["told"] == 1)
+        assert car.health()["uplink"].counters["sent"] == 0
+        (folder / "link.json").write_text(json.dumps(link | {"kind": "wifi"}))
+        until(lambda: car.health()["uplink"].counters["sent"] == 1)
 
 
 def test_dead_supervisor_is_named_and_the_recorder_still_finishes(tmp_path):
