@@ -6,7 +6,7 @@ PEERS := .venv-peers/.stamp
 export OMP_NUM_THREADS ?= 1
 export RAY_DEDUP_LOGS ?= 1
 
-.PHONY: setup demo test bench lint peers clean
+.PHONY: setup demo test bench lint fuzz peers clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -28,6 +28,12 @@ lint: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+# Opt-in: a minute for each reader of what comes from outside, by coverage; needs atheris.
+fuzz: setup
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	for target in clip payload scrub manifest campaign words expression video; do \
+		.venv/bin/python tests/fuzz/hunt.py $$target 60 || exit 1; done
 
 # CommonRoad's judge and planners of others, apart from the house; bench commonroad uses them if there.
 peers: $(PEERS)

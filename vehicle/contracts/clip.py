@@ -38,6 +38,12 @@ class TriggerEvent:
         )
 
 
+def _is_plain(name: str) -> bool:
+    """Return whether a name can be a file's, here and on a terminal."""
+    lead = bool(name) and name.isprintable() and not name.startswith(".")
+    return lead and len(name.encode()) <= 200 and not set(name) & set("/\\")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileEntry:
     """A file by content."""
@@ -47,10 +53,7 @@ class FileEntry:
     size_bytes: int
 
     def __post_init__(self) -> None:
-        plain = self.name and "/" not in self.name and "\\" not in self.name
-        require(
-            bool(plain) and not self.name.startswith("."), f"file name {self.name!r} is not plain"
-        )
+        require(_is_plain(self.name), f"file name {self.name!a:.100} is not plain")
         require(
             len(self.sha256) == 64 and set(self.sha256) <= set("0123456789abcdef"),
             f"file {self.name!r}: sha256 is {self.sha256!r}, expected 64 hex digits",
@@ -90,8 +93,7 @@ class ClipManifest:
         require(self.frames[0] <= self.frames[1], f"clip frames run backwards: {self.frames}")
         require(len(self.files) > 0, "clip has no files")
         require(self.clip_id == self.files[0].sha256, "clip_id is not the sha256 of its first file")
-        plain = bool(self.car_id) and "/" not in self.car_id and not self.car_id.startswith(".")
-        require(plain, f"car_id {self.car_id!r} is not a plain name")
+        require(_is_plain(self.car_id), f"car_id {self.car_id!a:.100} is not a plain name")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

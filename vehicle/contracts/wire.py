@@ -53,12 +53,11 @@ def canonical(value: Any) -> bytes:
         ContractError: a number is NaN or infinite, or a type has no JSON form.
     """
     try:
-        text = json.dumps(
+        return json.dumps(
             value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-        )
+        ).encode()
     except (ValueError, TypeError) as error:
         raise ContractError(f"no canonical form: {error}") from error
-    return text.encode()
 
 
 def digest(data: bytes) -> str:
@@ -135,6 +134,7 @@ def from_plain(cls: type[T], plain: Any, *, strict: bool = True) -> T:
 def _convert(hint: Any, value: Any, where: str, strict: bool) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
+        canonical(value)  # what cannot be written again is not read
         return value
     if origin is typing.Literal:
         require(value in args, f"{where} is {value!r}, expected one of {args}")
@@ -148,18 +148,29 @@ def _convert(hint: Any, value: Any, where: str, strict: bool) -> Any:
     if origin is tuple:
         require(isinstance(value, list), f"{where} is {value!r}, expected a list")
         kinds: Iterable[Any] = [args[0]] * len(value) if args[-1] is Ellipsis else args
+        many = args[-1] is Ellipsis or len(value) == len(args)
+        require(many, f"{where} has {len(value)} entries, expected {len(args)}")
         return tuple(
             _convert(k, v, f"{where}[{i}]", strict)
             for i, (k, v) in enumerate(zip(kinds, value, strict=True))
         )
     if origin in (dict, Mapping):
         require(isinstance(value, dict), f"{where} is {value!r}, expected an object")
-        return {k: _convert(args[1], v, f"{where}.{k}", strict) for k, v in value.items()}
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return {
+            _convert(str, k, f"a key of {where}", strict): _convert(
+                args[1], v, f"{where}.{k}", strict
+            )
+            for k, v in value.items()
+        }
+    if isinstance(value, int) and hint in (int, float) and not isinstance(value, bool):
+        require(abs(value) < 1 << 63, f"{where} is a number of {value.bit_length()} bits, over 63")
+        return hint(value)
     if isinstance(value, bool) and hint is not bool:
         raise ContractError(f"{where} is {value!r}, expected {hint.__name__}")
     require(isinstance(value, hint), f"{where} is {value!r}, expected {hint.__name__}")
+    if hint is str and not value.isascii():
+        whole = not any("\ud800" <= letter <= "\udfff" for letter in value)
+        require(whole, f"{where} holds half a character: {value!a:.80}")
     return value
 
 
