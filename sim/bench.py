@@ -54,11 +54,25 @@ def sizes_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
     return sizes_bench(runs=frames, progress=progress)
 
 
+def uplink_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
+    """Kill recorder, uplink, gateway and ingest at random; count what became of every event."""
+    from sim.bench_uplink import uplink_bench
+
+    return uplink_bench(frames=frames, progress=progress, bundle=bundle)
+
+
 def clip_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
     """Measure what recording costs and keeps, beside other codecs, and who opens the clips."""
     from sim.bench_clip import clip_bench
 
     return clip_bench(frames=frames, progress=progress, bundle=bundle)
+
+
+def lake_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
+    """Ask the lake and plain DuckDB the same; search by embedding beside numpy; commit, compact."""
+    from sim.bench_lake import lake_bench
+
+    return lake_bench(frames=frames, progress=progress, bundle=bundle)
 
 
 BENCHES: dict[str, tuple[Callable[..., Bench], int]] = {
@@ -71,6 +85,8 @@ BENCHES: dict[str, tuple[Callable[..., Bench], int]] = {
     "loop": (loop_bench, LOOP_FRAMES),
     "triggers": (triggers_bench, TRIGGER_FRAMES),
     "clip": (clip_row, 720),
+    "uplink": (uplink_row, 200),
+    "lake": (lake_row, 10_000_000),
     "soak": (soak_bench, SOAK_FRAMES),
 }
 """Name -> how it is measured, and its usual sample count."""

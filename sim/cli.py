@@ -377,6 +377,12 @@ def bench(
         bool, typer.Option("--fifo/--no-fifo", help="loop: ask for the real-time class.")
     ] = True,
     long: Annotated[bool, typer.Option("--long", help="loop: 100,000 frames.")] = False,
+    kills: Annotated[
+        int | None, typer.Option(min=4, help="uplink: how many processes are killed; default 200.")
+    ] = None,
+    rows: Annotated[
+        int | None, typer.Option(min=100_000, help="lake: rows of ticks; default ten million.")
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the one shape of all benches.")
     ] = False,
@@ -389,4 +395,5 @@ def bench(
     from sim.bench import run
 
     loop = {"fifo": fifo, "fault": fault, "long": long}
-    run(name, frames=frames, bundle=bundle, page=page, as_json=as_json, loop=loop)
+    samples = {"uplink": kills, "lake": rows}.get(name) or frames
+    run(name, frames=samples, bundle=bundle, page=page, as_json=as_json, loop=loop)
