@@ -27,13 +27,13 @@ class Drive:
     ) -> None:  # fmt: skip
         config = config or VehicleConfig()
         self.car_id, self.route_id, self._budget, self._sinks = car_id, route_id, budget, sinks
-        self.sight = Sight.open(bundle, rig, adapt, config, engine)
+        self.sight, self.pilot = Sight.open(bundle, rig, adapt, config, engine), Pilot(config)
         self.parts = {"perception": self.sight.state, "tracker": self.sight.tracking}
-        self.pilot = Pilot(config)
         self._lookout = Lookout(
             car_id=car_id, route_id=route_id, campaigns=campaigns, rate_hz=rate_hz, config=config,
             timed=budget.enforce, shadow=shadow,
         )  # fmt: skip
+        self.parts |= self._lookout.triggers.left_out
 
     def tick(self, obs: Observation, release_mono_ns: int | None = None) -> Tick:
         """Take one observation through every stage; the command is out before anyone is told."""

@@ -197,7 +197,8 @@ def drive_on_road(
         )
         granted = prepare(fifo=options.real_time)
         punctuality, tally, began_ns = in_words(granted), _Tally(), clock.mono_ns()
-        told(f"{punctuality}; {words}")
+        left_out = (f"{n}: {why}" for n, why in drive.parts.items() if n.startswith("campaign "))
+        told("; ".join((punctuality, words, *left_out)))
         try:
             with _stoppable(), listening() as bell:
                 _loop(drive, car, source, options, rate_hz, clock, tally, punctuality, bell)

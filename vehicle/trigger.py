@@ -9,7 +9,6 @@ from typing import Any, Final
 from vehicle.contracts.campaign import Campaign, TriggerSpec
 from vehicle.contracts.clip import TriggerEvent
 from vehicle.contracts.scene import Scene
-from vehicle.contracts.wire import RefusedError
 from vehicle.trigger_code import Compiled
 
 MAX_TRIGGERS: Final = 256
@@ -18,10 +17,6 @@ MAX_NODES: Final = 4_000
 
 HOUR_NS: Final = 3_600_000_000_000
 _LONG_AGO: Final = -(1 << 62)
-
-
-class TooManyTriggersError(RefusedError):
-    """The campaigns of a car ask for more than its trigger stage can answer in time."""
 
 
 @dataclass(slots=True)
@@ -66,22 +61,15 @@ class Triggers:
 
     Args:
         campaigns: what to look out for. Expiry, cars, jurisdictions and upload budgets are for
-            others to keep.
+            others to keep. Where all ask for more than a tick has time for, those of lower
+            priority are left out, whole.
         rate_hz: ticks per second of the route.
-    Raises:
-        TooManyTriggersError: over MAX_TRIGGERS, or MAX_NODES in their expressions.
     """
 
     def __init__(self, campaigns: Sequence[Campaign], rate_hz: float) -> None:
-        self._armed = _armed(campaigns, round(1e9 / rate_hz))
-        patterns = [armed.spec.pattern for armed in self._armed]
-        nodes = sum(pattern.nodes for pattern in patterns)
-        if len(patterns) > MAX_TRIGGERS or nodes > MAX_NODES:
-            raise TooManyTriggersError(
-                f"{len(campaigns)} campaigns have {len(patterns)} triggers of {nodes} nodes, "
-                f"expected at most {MAX_TRIGGERS} and {MAX_NODES}; withdraw some"
-            )
-        self._compiled = Compiled(patterns)
+        kept, self.left_out = fitting(campaigns)
+        self._armed = _armed(kept, round(1e9 / rate_hz))
+        self._compiled = Compiled([armed.spec.pattern for armed in self._armed])
         self._tick, self._now_ns = 0, _LONG_AGO
         self.passed: Counter[str] = Counter()
         """Campaign -> events let pass because it had its clips of the hour."""
@@ -129,6 +117,29 @@ class Triggers:
             return False
         armed.fired_ns = now_ns
         return True
+
+
+def fitting(campaigns: Sequence[Campaign]) -> tuple[tuple[Campaign, ...], dict[str, str]]:
+    """Return the campaigns a tick has time for, in their order, and why others are left out.
+
+    Higher priorities are fitted in first, of equal ones those that come first.
+
+    Returns:
+        Those that fit, and "campaign NAME" -> reason of the others.
+    """
+    triggers, nodes, left_out = 0, 0, dict[str, str]()
+    for campaign in sorted(campaigns, key=lambda c: -c.priority):
+        count = len(campaign.triggers)
+        size = sum(spec.pattern.nodes for spec in campaign.triggers)
+        if triggers + count > MAX_TRIGGERS or nodes + size > MAX_NODES:
+            left_out[f"campaign {campaign.campaign_id}"] = (
+                f"left out: {count} triggers of {size} nodes beside {triggers} of {nodes}; a tick "
+                f"has time for {MAX_TRIGGERS} of {MAX_NODES}"
+            )
+            continue
+        triggers, nodes = triggers + count, nodes + size
+    kept = (c for c in campaigns if f"campaign {c.campaign_id}" not in left_out)
+    return tuple(kept), left_out
 
 
 def _armed(campaigns: Sequence[Campaign], tick_ns: int) -> list[_Armed]:

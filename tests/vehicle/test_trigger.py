@@ -11,7 +11,6 @@ from vehicle.contracts.campaign import FAMILIES, Campaign, TriggerSpec
 from vehicle.contracts.wire import ContractError
 from vehicle.lookout import Lookout
 from vehicle.novelty import Novelty
-from vehicle.trigger import TooManyTriggersError
 
 LATE = 20_000
 
@@ -125,11 +124,18 @@ def test_everything_begins_anew_where_time_runs_backwards() -> None:
     assert [bool(e) for _, e in ticks.run([{"accel": -4.0}] * 4)] == [False, False, True, False]
 
 
-def test_more_triggers_than_a_stage_can_answer_are_refused() -> None:
-    when = " and ".join(["speed_mps > 1"] * 60)
-    specs = tuple(TriggerSpec(name=f"t{i}", kind="expression", when=when) for i in range(40))
-    with pytest.raises(TooManyTriggersError, match="40 triggers of 7240 nodes"):
-        Ticks(Campaign(campaign_id="c", triggers=specs))
+def test_campaigns_a_tick_has_no_time_for_are_left_out_by_priority_and_named() -> None:
+    when = " and ".join(["speed_mps > 1"] * 40)
+    specs = tuple(TriggerSpec(name=f"t{i}", kind="expression", when=when) for i in range(20))
+    low, big = (
+        Campaign(campaign_id=name, triggers=specs, priority=i) for i, name in enumerate(("a", "b"))
+    )
+    small = Campaign(campaign_id="c", triggers=specs[:1])
+    ticks = Ticks(low, big, small)
+    (_, events) = ticks.run([{}])[0]
+    assert {e.campaign_id for e in events} == {"b", "c"}
+    assert list(ticks.lookout.triggers.left_out) == ["campaign a"]
+    assert "20 triggers of 2420 nodes beside 20 of 2420" in str(ticks.lookout.triggers.left_out)
 
 
 @pytest.mark.parametrize(
