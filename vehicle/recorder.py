@@ -84,8 +84,7 @@ class RecorderSettings:
     route_id: str
     model: str
     jurisdiction: str
-    campaigns: tuple[Campaign, ...] = ()
-    campaign: Campaign | None = None
+    campaigns: tuple[Campaign, ...]
     config: RecordingConfig = field(default_factory=RecordingConfig)
     tags: dict[str, str] = field(default_factory=dict)
 
@@ -123,7 +122,6 @@ class Recorder:
         tags: dict[str, str] | None = None,
         lossless: bool = False,
         campaigns: tuple[Campaign, ...] = (DEFAULT_CAMPAIGN,),
-        campaign: Campaign | None = None,
         config: RecordingConfig | None = None,
         clock: Clock | None = None,
         slots: int | None = None,
@@ -146,7 +144,7 @@ class Recorder:
             route_id=route_id,
             model=model,
             jurisdiction=jurisdiction,
-            campaigns=campaigns if campaign is None else (campaign,),
+            campaigns=campaigns,
             config=config,
             tags=dict(tags or {}),
         )
@@ -275,8 +273,7 @@ class _Desk:
         from vehicle.shelf import DriveFacts, Shelf  # encoders stay out of the drive process
 
         self._book = NoteBook(ring, RECORDER, **dict.fromkeys(COUNTERS, 0))
-        one = (settings.campaign,) if settings.campaign else ()
-        self._cutter = ClipCutter(settings.campaigns or one)
+        self._cutter = ClipCutter(settings.campaigns)
         self._backlog = max(8, BACKLOG_BYTES // (ring.frame_bytes or 1))
         self._work: deque[Action] = deque()
         self._ending = False
