@@ -145,9 +145,11 @@ class Uploads:
         return {p.stem: p.stat().st_size for p in files}
 
     def discard(self, sha256s: Sequence[str]) -> None:
-        """Forget whole contents that a landed clip now holds."""
+        """Forget whole contents that a landed clip now holds, and a list of parts that a kill
+        left beside one."""
         for sha256 in sha256s:
             (self._folder / check_sha256(sha256)).unlink(missing_ok=True)
+            self._list(sha256).unlink(missing_ok=True)
 
     def _drop(self, sha256: str) -> None:
         self._part(sha256).unlink(missing_ok=True)
@@ -236,9 +238,10 @@ class Landing:
         leftovers = list(self._folder.glob(".tmp-*"))
         for folder in leftovers:
             shutil.rmtree(folder, ignore_errors=True)
-        # A second hard link means that a landed clip holds the content already.
+        # A second hard link means that a landed clip holds the content already; one that ingest has
+        # settled since has only its manifest left.
         pieces = (self._home.fleet / "uploads").glob("*/" + "[0-9a-f]" * 64)
-        claimed = [p for p in pieces if p.stat().st_nlink > 1]
+        claimed = [p for p in pieces if p.stat().st_nlink > 1 or self.has(p.name)]
         left = (self._home.fleet / "uploads").glob("*/*")
         stale = [p for p in left if p.stat().st_mtime < stale_before_s]
         for piece in {*claimed, *stale}:

@@ -186,6 +186,25 @@ def test_content_of_a_landed_clip_is_swept_from_the_uploads(tmp_path):
     assert not piece.exists()
 
 
+def test_content_of_a_clip_that_ingest_has_settled_is_swept_from_the_uploads(tmp_path):
+    home = Home(tmp_path)
+    piece = upload(home).whole(SHA)
+    Landing(home).commit("car-1", manifest_of(CONTENT))
+    piece.write_bytes(CONTENT)  # the gateway was killed before it let go of it
+    (home.landing / SHA / "clip.mcap").unlink()
+    assert Landing(home).sweep() == 1
+    assert not piece.exists()
+
+
+def test_list_of_parts_that_a_kill_left_beside_the_whole_goes_with_it(tmp_path):
+    home = Home(tmp_path)
+    uploads = upload(home)
+    parts = tmp_path / "fleet" / "uploads" / "car-1" / f"{SHA}.have"
+    parts.write_text("1 4096 x\n")
+    Landing(home).commit("car-1", manifest_of(CONTENT))
+    assert (parts.exists(), uploads.pending()) == (False, {})
+
+
 def test_what_was_begun_long_ago_and_left_is_swept(tmp_path):
     home = Home(tmp_path)
     Uploads(home, "car-1").begin(SHA, 10)
