@@ -173,6 +173,25 @@ def fired(held: Sequence[Held], spec: TriggerSpec) -> list[Held]:
     return found
 
 
+def words(told: Forecast) -> list[str]:
+    """Return a forecast as sentences."""
+    lines = []
+    for rate, where in (
+        (told.fair, "of the random sample and whole drives: what to expect"),
+        (told.every, "of all clips; triggers chose them, so expect fewer"),
+    ):
+        if not rate.hours:
+            lines.append(f"no hour {where}")
+            continue
+        least, best, most = rate.per_hour
+        lines.append(
+            f"{rate.events} events, {rate.clips} clips in {rate.hours:.3g} h {where}: "
+            f"{best:.3g} clips per car-hour (95 %: {least:.2g} to {most:.2g}), "
+            f"{rate.bytes_per_hour / 1e6:.3g} MB per car-hour"
+        )
+    return lines
+
+
 def _rate(events: Sequence[Held], driven_ns: int, spec: TriggerSpec, bytes_per_s: float) -> Rate:
     pre_ns, post_ns = round(spec.pre_s * NS), round(spec.post_s * NS)
     clips = clip_ns = 0

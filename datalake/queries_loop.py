@@ -47,7 +47,7 @@ QUERIES: Final = (
         text="SELECT clip_id, frame_id, novelty FROM ticks WHERE novelty >= {novelty} "
         "ORDER BY novelty DESC, clip_id, frame_id",
         when="novelty >= {novelty}",
-        numbers={"novelty": Number(0.3, "cosine distance, at least")},
+        numbers={"novelty": Number(1.4, "spreads of the known set away from it, at least")},
     ),
     Query(
         name="shadow_disagreements",

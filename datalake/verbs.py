@@ -1,9 +1,10 @@
 """What the verbs of the lake share: options, opening the lake, showing an answer, a bar."""
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,12 +12,23 @@ import typer
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from datalake.answers import Form
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")]
 Limit = Annotated[int, typer.Option(help="Rows shown in a table; --json and --csv print all.")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="A number of the named question, e.g. --set luma=60. Repeatable."),
+]
+Parquet = Annotated[
+    bool, typer.Option("--parquet", help="Write Parquet to the output stream, for a pipe.")
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", help="Write *.csv, *.json or *.parquet instead.")
+]
+TimeLimit = Annotated[
+    float | None, typer.Option(help="Seconds a question may take; then it is stopped.")
 ]
 At = Annotated[
     int | None, typer.Option("--at", help="Read the lake at this snapshot; default: as it is now.")
@@ -76,41 +88,57 @@ def pair(text: str) -> tuple[str, str]:
 
 def print_table(table: "pa.Table", limit: int, as_json: bool, as_csv: bool) -> None:
     """Print an answer: for people, or all of it for programs."""
-    if as_json:
-        print(json.dumps(table.to_pylist(), default=str))
-        return
-    if as_csv:
-        import csv
+    from datalake.answers import give
 
-        writer = csv.writer(sys.stdout)
-        writer.writerow(table.column_names)
-        writer.writerows(row.values() for row in table.to_pylist())
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    shown = Table(header_style="bold", row_styles=("", "dim"))
-    for field in table.schema:
-        number = str(field.type).startswith(("int", "uint", "double", "float", "decimal"))
-        shown.add_column(Text(field.name), justify="right" if number else "left")
-    for row in table.slice(0, limit).to_pylist():
-        shown.add_row(*(Text(_cell(value)) for value in row.values()))
-    Console().print(shown)
-    if table.num_rows > limit:
-        print(f"{limit} of {table.num_rows} rows; --limit shows more, --csv and --json all")
+    give(table, "json" if as_json else "csv" if as_csv else "table", limit)
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, list) and len(value) > 4:
-        return f"[{', '.join(_cell(v) for v in value[:3])}, ... {len(value)}]"
-    text = str(value)
-    is_digest = len(text) == 64 and set(text) <= set("0123456789abcdef")
-    return f"{text[:12]}..." if is_digest else text
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How whoever asks wants the answer.
+
+    Args:
+        form: on the output stream, where `out` names no file.
+    """
+
+    form: "Form"
+    limit: int
+    out: Path | None
+    limit_s: float | None
+
+    @classmethod
+    def of(
+        cls,
+        limit: int,
+        as_json: bool,
+        as_csv: bool,
+        as_parquet: bool,
+        out: Path | None,
+        limit_s: float | None,
+    ) -> "Wanted":
+        """Return it from the options of a verb."""
+        chosen = {"json": as_json, "csv": as_csv, "parquet": as_parquet}
+        forms = [form for form, given in chosen.items() if given]
+        if len(forms) + (out is not None) > 1:
+            raise typer.BadParameter("expected one of --json, --csv, --parquet and --out")
+        if limit_s is not None and limit_s <= 0:
+            raise typer.BadParameter("--time-limit: expected seconds above 0")
+        return cls(forms[0] if forms else "table", limit, out, limit_s)  # type: ignore[arg-type]
+
+    def answer(self, lake: Any, query: str) -> None:
+        """Ask, and give the answer."""
+        from datalake.answers import form_of, give, save
+        from datalake.ask import ask
+
+        if self.out is not None:
+            form_of(self.out)  # refuses before anything is asked
+        table = ask(lake, query, self.limit_s)
+        if self.out is not None:
+            save(table, self.out)
+            print(f"{self.out}: {table.num_rows} rows")
+        else:
+            give(table, self.form, self.limit)
+        hint_if_empty(lake)
 
 
 @contextmanager

@@ -57,8 +57,13 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
         {"datalake", "vehicle"},  # it writes clips as the car does
         LAKE | {"foxglove_schemas_protobuf", "google"},
     ),
+    "datalake.quarantine": (
+        {"datalake", "vehicle.contracts", "vehicle.route", "vehicle.salvage"},  # what is whole
+        LAKE,
+    ),
     "datalake.known": ({"datalake", "vehicle.contracts", "vehicle.novelty"}, LAKE),  # one measure
     "datalake.faiss_index": ({"datalake", "vehicle.contracts"}, LAKE | {"faiss"}),  # an extra
+    "datalake.answers": ({"datalake", "vehicle.contracts"}, LAKE | {"rich"}),
     "datalake.verbs": ({"datalake", "vehicle.contracts"}, LAKE | COMMAND),
     "datalake.lake_verbs": ({"datalake", "vehicle.contracts"}, LAKE | COMMAND),
     "datalake.mine_verbs": ({"datalake", "vehicle.contracts"}, LAKE | COMMAND),

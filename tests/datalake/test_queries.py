@@ -92,7 +92,7 @@ def frames(answer: list[dict[str, Any]]) -> list[int]:
         ("near_misses", "rss_margin_m", [0.0, -0.1, None, -5.0], [3, 1]),
         ("crowded", "n_tracks", [19, 20, None, 40], [3, 1]),
         ("uncertain", "uncertainty_ratio", [0.49, 0.5, None, 0.9], [3, 1]),
-        ("novel", "novelty", [0.2, 0.3, None, 1.1], [3, 1]),
+        ("novel", "novelty", [1.3, 1.4, None, 5.0], [3, 1]),
         ("shadow_disagreements", "shadow_disagreement", [0.4, 0.5, None, 1.0], [3, 1]),
         ("planner_against_driver", "human_gap_m", [1.9, 2.0, None, 4.0], [3, 1]),
         ("late_ticks", "missed", [0, 1, None, 1], [1, 3]),
