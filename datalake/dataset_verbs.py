@@ -142,3 +142,29 @@ def dataset_show(
         elif isinstance(value, dict):
             text = ", ".join(f"{k} {v}" for k, v in value.items()) or "-"
         print(f"{key:>9}  {text}")
+
+
+@dataset_app.command("diff")
+def dataset_diff(
+    before: Annotated[str, typer.Argument(help="Name of a dataset.")],
+    after: Annotated[str, typer.Argument(help="Name of the one that takes its place.")],
+    as_json: Json = False,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print Markdown, for a pull request.")
+    ] = False,
+) -> None:
+    """Say what changed from one dataset to another: frames, clips, boxes, conditions, cars, query.
+
+    Exits 0 whether they differ or not.
+    """
+    from datalake.dataset_diff import diff, markdown, text
+    from vehicle.contracts import wire
+    from vehicle.contracts.home import Home
+
+    found = diff(Home.here(), before, after)
+    if as_json:
+        print(json.dumps(wire.to_plain(found) | {"same": found.same}))
+    elif as_markdown:
+        print(markdown(found), end="")
+    else:
+        print("\n".join(text(found)))

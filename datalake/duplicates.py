@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from datalake.lake import Lake
-from datalake.vectors import NoEmbeddingsError, Vectors, load, models, text_list, values_sql
+from datalake.vectors import NoEmbeddingsError, Vectors, load, models, text_list
 from vehicle.contracts.wire import RefusedError
 
 BLOCK_ROWS: Final = 1_024
@@ -107,10 +107,7 @@ def greedy(unit_NE: np.ndarray, threshold: float) -> np.ndarray:
     kept = np.zeros(0, np.int64)
     for start in range(0, len(unit_NE), BLOCK_ROWS):
         block = np.arange(start, min(start + BLOCK_ROWS, len(unit_NE)))
-        old = np.zeros(len(block), bool)
-        for first in range(0, len(kept), KEPT_ROWS):
-            old |= _near(unit_NE, block, kept[first : first + KEPT_ROWS], threshold).any(axis=1)
-        fresh = block[~old]
+        fresh = block[~near_any(unit_NE, block, kept, threshold)]
         near = _near(unit_NE, fresh, fresh, threshold)
         alive = np.zeros(len(fresh), bool)
         for i in range(len(fresh)):
@@ -188,17 +185,25 @@ class _Network:
         self._stayed = np.concatenate([self._stayed, rows])
 
 
-def frames_sql(kept: Chosen) -> str:
-    """Return a query that yields these frames."""
+def frames_table(kept: Chosen) -> pa.Table:
+    """Return these frames as clip_id and frame_id."""
     keys = [(clip, frame) for clip, frames in kept.items() for frame in frames]
-    return values_sql(
-        pa.table(
-            {
-                "clip_id": pa.array([k[0] for k in keys], pa.string()),
-                "frame_id": pa.array([k[1] for k in keys], pa.int64()),
-            }
-        )
+    return pa.table(
+        {
+            "clip_id": pa.array([k[0] for k in keys], pa.string()),
+            "frame_id": pa.array([k[1] for k in keys], pa.int64()),
+        }
     )
+
+
+def near_any(unit_NE: np.ndarray, a: np.ndarray, b: np.ndarray, threshold: float) -> np.ndarray:
+    """Return which of rows `a` are near any of rows `b`, bool [A]."""
+    found = np.zeros(len(a), bool)
+    for start in range(0, len(a), BLOCK_ROWS):
+        rows = slice(start, start + BLOCK_ROWS)
+        for first in range(0, len(b), KEPT_ROWS):
+            found[rows] |= _near(unit_NE, a[rows], b[first : first + KEPT_ROWS], threshold).any(1)
+    return found
 
 
 def _near(unit_NE: np.ndarray, a: np.ndarray, b: np.ndarray, threshold: float) -> np.ndarray:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
+import pyarrow as pa
 
 from datalake.birdseye import COLOURS, OTHER, birdseye
 from datalake.config import ScrubPolicy
@@ -82,7 +83,7 @@ class SheetReport:
 
 def sheet(
     lake: Lake,
-    query: str,
+    query: str | pa.Table,
     out: Path,
     *,
     title: str = "",
@@ -94,9 +95,9 @@ def sheet(
     """Write a contact sheet of the frames that a query chooses.
 
     Args:
-        query: SQL, as `shots.shots` takes it.
+        query: SQL or its answer, as `shots.shots` takes it.
         out: *.png or *.html.
-        title: shown above; the query itself where empty.
+        title: shown above; the SQL itself where empty.
         limit: tiles, up to MOST_TILES.
         camera: whose pictures; None: each clip's first; "none": all frames from above.
         boxes: draw the road users that the car believed in.
@@ -124,7 +125,7 @@ def sheet(
     height = min(max(*heights, LOW_PX), HIGH_PX)
     tiles = [_tile(*pair, height) for pair in zip(found, pictures, strict=True)]
     about = f"{len(tiles)} of {chosen} frames, lake at snapshot {lake.snapshot()}"
-    heading = title or " ".join(query.split())
+    heading = title or (" ".join(query.split()) if isinstance(query, str) else "frames")
     if out.suffix.lower() == ".png":
         _, data = cv2.imencode(".png", _page(tiles, heading, about)[:, :, ::-1])
         content = data.tobytes()

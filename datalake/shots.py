@@ -56,17 +56,18 @@ class Picture:
     why: str = ""
 
 
-def shots(lake: Lake, query: str, limit: int) -> tuple[list[Shot], int]:
+def shots(lake: Lake, query: str | pa.Table, limit: int) -> tuple[list[Shot], int]:
     """Return the frames that a query chose, in its order, and how many it chose in all.
 
     Args:
-        query: must yield clip_id; with frame_id those frames, without it the clips' first events or
-            middle frames. Its first further column of numbers is shown as the value.
+        query: SQL, or its answer: must hold clip_id; with frame_id those frames, without it the
+            clips' first events or middle frames. Its first further column of numbers is shown as
+            the value.
         limit: at most so many; each clip is shown once before any is shown twice.
     Raises:
         QueryError: no clip_id; or DuckDB refuses it.
     """
-    answer = lake.sql(query)
+    answer = lake.sql(query) if isinstance(query, str) else query
     if "clip_id" not in answer.column_names:
         raise QueryError(f"the query yields {', '.join(answer.column_names)}; expected a clip_id")
     if "frame_id" not in answer.column_names:

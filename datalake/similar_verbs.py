@@ -131,12 +131,16 @@ def sheet(
     """
     import json
 
+    from datalake.choice import frames_of, named
+    from datalake.duplicates import frames_table
     from datalake.sheet import sheet as run
     from vehicle.contracts import wire
 
     with open_lake(at) as lake, bar("drawing tiles", as_json) as progress:
+        dataset = named(lake.home, query)
+        chosen = frames_table(frames_of(lake.home, dataset)) if dataset else None
         report = run(
-            *(lake, sql_of(query), out),
+            *(lake, sql_of(query, clips=True) if chosen is None else chosen, out),
             title=query,
             limit=limit,
             camera=camera,
@@ -208,7 +212,7 @@ def duplicates(
     import json
 
     from datalake.choice import choose
-    from datalake.duplicates import clip_duplicates, frames_sql, thin
+    from datalake.duplicates import clip_duplicates, frames_table, thin
     from datalake.vectors import values_sql
 
     with open_lake(at) as lake:
@@ -225,7 +229,7 @@ def duplicates(
     kept = sum(map(len, thinned.kept.values()))
     wanted = sum(map(len, chosen.values()))
     if as_sql:
-        print(frames_sql(thinned.kept))
+        print(values_sql(frames_table(thinned.kept)))
     elif as_json:
         facts = {"frames": wanted, "kept": kept, "same_tick": thinned.same_tick}
         print(json.dumps(facts | {"alike": thinned.alike, "unjudged": thinned.unjudged}))

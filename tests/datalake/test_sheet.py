@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from lake_parts import FRAMES, land
+from lake_parts import FRAMES, land, write_truth
 from typer.testing import CliRunner
 
 from datalake import sheet as sheets
@@ -176,3 +176,20 @@ def test_the_verb_takes_a_question_by_name(
     shown = CliRunner().invoke(app, words)
     assert "2 of 36 frames" in shown.stdout, shown.output
     assert "<h1>low_ttc</h1>" in (tmp_path / "a.html").read_text()
+
+
+def test_a_dataset_is_shown_by_its_name(
+    tmp_path: Path, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from datalake import dataset, label
+    from datalake.cli import app
+
+    clip = land(home)
+    write_truth(home)
+    ingest(home)
+    with Lake(home) as lake:
+        label.label(home, lake, [clip], every=4)
+    dataset.create(home, "few", "SELECT clip_id, frame_id FROM labelled")
+    out = tmp_path / "few.png"
+    shown = CliRunner().invoke(app, ["sheet", "few", "--out", str(out), "--json"])
+    assert json.loads(shown.stdout)["chosen"] == 3, shown.output
