@@ -157,7 +157,7 @@ def health_line(parts: Mapping[str, Any]) -> str:
 
     shown = [
         ("loop", counted("drive", "ticks", "missed", "frames_lost")),
-        ("recorder", counted("recorder", "clips", "lost_frames")),
+        ("recorder", counted("recorder", "clips", "lost_frames", "evicted", "backlog_frames")),
         ("shadow", counted("shadow", "frames", "skipped")),
         ("uplink", counted("uplink", "sent", "left")),
     ]
