@@ -54,6 +54,11 @@ class Summaries:
         wire.atomic_write(path, data)
         return summary
 
+    def sweep(self) -> None:
+        """Remove what a killed gateway left half-written; only a gateway writes here."""
+        for half in self._folder.glob("*/.*.part"):
+            half.unlink(missing_ok=True)
+
     def of(self, car_id: str) -> list[str]:
         """Return the clips that a car has told of."""
         folder = self._folder / check_car_id(car_id)

@@ -240,8 +240,8 @@ class Landing:
             shutil.rmtree(folder, ignore_errors=True)
         # A second hard link means that a landed clip holds the content already; one that ingest has
         # settled since has only its manifest left.
-        pieces = (self._home.fleet / "uploads").glob("*/" + "[0-9a-f]" * 64)
-        claimed = [p for p in pieces if p.stat().st_nlink > 1 or self.has(p.name)]
+        pieces = list((self._home.fleet / "uploads").glob("*/" + "[0-9a-f]" * 64 + "*"))
+        claimed = [p for p in pieces if p.stat().st_nlink > 1 or self.has(p.name[:64])]
         left = (self._home.fleet / "uploads").glob("*/*")
         stale = [p for p in left if p.stat().st_mtime < stale_before_s]
         for piece in {*claimed, *stale}:

@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 
 from fleet.gateway import make_app
 from fleet.identity import Authority
+from fleet.inbox import Summaries
 from fleet.store import open_store
 from fleet.tls import PeerProtocol, server_context
 from vehicle.contracts import wire
@@ -76,6 +77,7 @@ def serve(
     with _alone(home):
         store = open_store(home, store_url)
         store.sweep()
+        Summaries(home).sweep()
         listener = _listen(host, port)
         shown = f"[{host}]" if ":" in host else host
         url = f"https://{shown}:{listener.getsockname()[1]}"

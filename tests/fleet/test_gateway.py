@@ -525,3 +525,11 @@ def test_two_clips_at_once_from_two_cars_both_land(home):
         for thread in threads:
             thread.join()
     assert {clip.car_id for _, clip in Landing(home).clips()} == {"car-1", "car-2"}
+
+
+def test_summary_that_a_killed_gateway_left_half_written_goes_at_the_next_start(home):
+    half = home.fleet / "summaries" / "car-1" / ".a.json.7.part"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"{")
+    with GatewayProcess(home.root):
+        assert not half.exists()
