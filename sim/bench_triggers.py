@@ -12,7 +12,7 @@ from typing import Any, Final
 from sim.compare import wilson
 from sim.tree_walk import Past, past_of, value
 from sim.trigger_trials import RATE_HZ, TRIALS, Drove, Kept, drive_trial, known_embeddings
-from sim.trigger_truth import FAMILY_TRIGGERS, THRESHOLD, Score
+from sim.trigger_truth import FAMILY_TRIGGERS, NEARLY, THRESHOLD, Score
 from vehicle.contracts.bench import Bench, Must, percentiles
 from vehicle.contracts.campaign import FAMILIES, Campaign, TriggerSpec
 from vehicle.contracts.scene import KINDS
@@ -160,7 +160,8 @@ def _family_row(family: str, drives: list[Drove]) -> dict[str, Any]:
         return _random_row(drives)
     for drove in drives:
         if family in drove.truth_s:
-            score.add(drove.fired_s.get(family, []), drove.truth_s[family], drove.seconds)
+            fired_s, truth_s = drove.fired_s.get(family, []), drove.truth_s[family]
+            score.add(fired_s, truth_s, drove.seconds, drove.truth_s.get(family + NEARLY))
     return score.row(family)
 
 

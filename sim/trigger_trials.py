@@ -79,10 +79,14 @@ def _trials() -> tuple[Trial, ...]:
         ("motorcycle_filters", "day", "clear"), ("oncoming_overtakes", "day", "clear"),
         ("wrong_way", "day", "clear"), ("red_runner", "dusk", "clear"),
     )  # fmt: skip
-    fog = (("town_drive", "day"), ("town_drive", "night"), ("cut_in", "dusk"), ("rush_hour", "day"))
+    fog = (
+        ("town_drive", "day"), ("town_drive", "night"), ("cut_in", "dusk"), ("rush_hour", "day"),
+        ("mixed_traffic", "day"), ("boulevard", "night"),
+    )  # fmt: skip
     done: tuple[tuple[str, Who], ...] = (
         ("town_drive", "jolted"), ("boulevard", "jolted"), ("mixed_traffic", "jolted"),
         ("town_drive", "human"), ("rush_hour", "human"), ("mixed_traffic", "human"),
+        ("boulevard", "human"), ("sudden_brake", "human"), ("boulevard", "shadow"),
         ("mixed_traffic", "shadow"), ("rush_hour", "shadow"),
         ("town_drive", "outage"), ("mixed_traffic", "outage"),
     )  # fmt: skip
@@ -184,7 +188,8 @@ class _Run:
         hold_s = {spec.name: spec.hold_s for spec in FAMILY_TRIGGERS.triggers}
         for name, held in holds.items():
             piece_s = PIECE_S if name in ("uncertainty", "novelty") else 0.0
-            out.truth_s[name] = intervals(held, RATE_HZ, hold_s=hold_s[name], piece_s=piece_s)
+            least_s = hold_s.get(name, 0.0)
+            out.truth_s[name] = intervals(held, RATE_HZ, hold_s=least_s, piece_s=piece_s)
         return out
 
     def _tick(self, i: int, kept: list[Kept], holds: dict[str, list[bool]]) -> list[str]:

@@ -30,6 +30,9 @@ TOLERANCE_S: Final = 0.5
 PIECE_S: Final = 10.0
 """Weather lasts as long as a drive: it is cut into pieces of this length."""
 
+NEARLY: Final = " nearly"
+"""Suffix of a truth that came near the threshold: an estimate may be a little off."""
+
 MATCH_M: Final = 2.0
 VISIBLE_PX: Final = 6.0
 """As in the labels: who shows less is neither wanted nor punished."""
@@ -52,9 +55,9 @@ FAMILY_TRIGGERS: Final = Campaign(
         _spec("harsh_steer", 2.5),
         _spec("ttc", 1.5),
         _spec("rss", 0.0),
-        _spec("human_disagreement", 2.0),
+        _spec("human_disagreement", 2.0, 0.3),
         _spec("shadow_disagreement", 0.5, 0.3),
-        _spec("flicker", 0.3),
+        _spec("flicker", 0.4),
         _spec("uncertainty", 0.6, 0.3),
         _spec("novelty", 1.4, 0.3),
         _spec("deadline_miss", 2.0),
@@ -103,12 +106,13 @@ class TrueState:
         holds |= self._distances(obs, everybody, plan)
         boxes, _ = self._episode.truth()
         if scene is not None:
-            holds["flicker"] = self._blinks.of(boxes, scene) >= THRESHOLD["flicker"]
+            share = self._blinks.of(boxes, scene)
+            holds |= _at_least("flicker", share, 0.75)
         if human and obs.ego is not None:
             told: Plan = self._planner.plan(everybody, obs, self._previous, "full")
             self._previous = told
             gap_m = self._gap.of(obs.ego, told, obs.frame.mono_ns)
-            holds["human_disagreement"] = gap_m >= THRESHOLD["human_disagreement"]
+            holds |= _at_least("human_disagreement", gap_m, 0.75)
         return holds
 
     def _motion(self) -> dict[str, bool]:
@@ -121,15 +125,13 @@ class TrueState:
         dt = max(self._past[-1][2] - before_s, 1e-9)
         turned = (m.yaw_rad - yaw + math.pi) % (2.0 * math.pi) - math.pi
         sideways = abs(turned) / dt * 0.5 * (m.speed_mps + speed)
-        return {
-            "hard_brake": (speed - m.speed_mps) / dt >= THRESHOLD["hard_brake"],
-            "harsh_steer": sideways >= THRESHOLD["harsh_steer"],
-        }
+        brake = _at_least("hard_brake", (speed - m.speed_mps) / dt, 0.75)
+        return brake | _at_least("harsh_steer", sideways, 0.75)
 
     def _distances(self, obs: Observation, everybody: Scene, plan: Plan | None) -> dict[str, bool]:
         ego = obs.ego
         if ego is None or ego.speed_mps < MOVING_MPS:
-            return {"ttc": False, "rss": False}
+            return dict.fromkeys(("ttc", "ttc" + NEARLY, "rss", "rss" + NEARLY), False)
         users = road_users(everybody)
         contact_s, _ = first_contact(users, ego.speed_mps, ego.curvature_1pm, *self._body)
         margin_m = math.nan
@@ -137,12 +139,22 @@ class TrueState:
             margin_m = self._margin.of(users, ego.speed_mps, plan.trajectory.states[:, 1:4])
         return {
             "ttc": contact_s <= THRESHOLD["ttc"],
+            "ttc" + NEARLY: contact_s <= 1.5 * THRESHOLD["ttc"],
             "rss": margin_m <= THRESHOLD["rss"],
+            "rss" + NEARLY: margin_m <= THRESHOLD["rss"] + 1.5,
         }
 
 
+def _at_least(family: str, measured: float, nearly: float) -> dict[str, bool]:
+    limit = THRESHOLD[family]
+    return {family: measured >= limit, family + NEARLY: measured >= nearly * limit}
+
+
 class TrueFlicker:
-    """Which visible road users nearby were detected, lost and found again within a second.
+    """What of the near surroundings the network saw, lost and saw again within a second.
+
+    Visible road users that were detected, lost and found again, and tracks where nobody visible is
+    that were gone within a second: both are inconsistent in time, and nobody in the world was.
 
     Args:
         rate_hz: ticks per second.
@@ -152,10 +164,12 @@ class TrueFlicker:
         self._second = round(rate_hz)
         self._seen: dict[int, deque[bool]] = {}
         self._blinked: dict[int, int] = {}
+        self._ghosts: dict[int, tuple[int, int]] = {}  # first and last tick of a track at nobody
+        self._real: set[int] = set()
         self._tick = 0
 
     def of(self, boxes: np.ndarray, scene: Scene) -> float:
-        """Return the share of the visible near road users of the last second that blinked in it."""
+        """Return the share of the near ones of the last second, ghosts included, that blinked."""
         self._tick += 1
         near = boxes[
             (np.hypot(boxes[:, _X], boxes[:, _Y]) <= NEAR_M) & (boxes[:, _PX] >= VISIBLE_PX)
@@ -173,7 +187,28 @@ class TrueFlicker:
             if detected and True in row[:-1] and not row[-2]:
                 self._blinked[int(box[_ID])] = self._tick
         recent = sum(self._tick - t <= self._second for a, t in self._blinked.items() if a in here)
-        return recent / len(here) if here else 0.0
+        ghosts = self._gone_ghosts(near, scene.tracks)
+        return (recent + ghosts) / (len(here) + ghosts) if recent or ghosts else 0.0
+
+    def _gone_ghosts(self, near: np.ndarray, tracks: np.ndarray) -> int:
+        """Return how many tracks at nobody came and went within the last second."""
+        present = set(tracks["track_id"].tolist())
+        for number, x, y in zip(
+            tracks["track_id"].tolist(), tracks["x_m"], tracks["y_m"], strict=True
+        ):
+            apart = np.hypot(near[:, _X] - x, near[:, _Y] - y)
+            if apart.size and float(apart.min()) < MATCH_M:
+                self._real.add(number)
+            elif math.hypot(x, y) <= NEAR_M and number not in self._real:
+                first, _ = self._ghosts.get(number, (self._tick, 0))
+                self._ghosts[number] = (first, self._tick)
+        for number in [n for n in self._ghosts if n in self._real]:
+            del self._ghosts[number]
+        return sum(
+            last - first < self._second and self._tick - last <= self._second
+            for number, (first, last) in self._ghosts.items()
+            if number not in present
+        )
 
 
 def intervals(
@@ -212,15 +247,25 @@ class Score:
     right: int = 0
     truths: int = 0
     found: int = 0
+    nearly: int | None = None
     drives: int = 0
     seconds: float = 0.0
     extra: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, fired_s: list[float], truth: list[tuple[float, float]], seconds: float) -> None:
-        """Take one drive in: an event is right within TOLERANCE_S of a truth, and finds it."""
-        near = [
-            [a - TOLERANCE_S <= t <= b + TOLERANCE_S for t in fired_s] for a, b in truth
-        ]  # fmt: skip
+    def add(
+        self, fired_s: list[float], truth: list[tuple[float, float]], seconds: float,
+        nearly: list[tuple[float, float]] | None = None,
+    ) -> None:  # fmt: skip
+        """Take one drive in: an event is right within TOLERANCE_S of a truth, and finds it.
+
+        Args:
+            nearly: where the truth came near the threshold.
+        """
+        near = _beside(fired_s, truth)
+        if nearly is not None:
+            close = _beside(fired_s, nearly)
+            count = sum(any(row[i] for row in close) for i in range(len(fired_s)))
+            self.nearly = (self.nearly or 0) + count
         self.events += len(fired_s)
         self.right += sum(any(row[i] for row in near) for i in range(len(fired_s)))
         self.truths += len(truth)
@@ -239,4 +284,10 @@ class Score:
             if n:
                 low, high = wilson(hits, n)
                 out[name], out[f"{name}_95"] = round(hits / n, 3), [round(low, 3), round(high, 3)]
+        if self.nearly is not None and self.events:
+            out["nearly_right"] = round(self.nearly / self.events, 3)
         return out
+
+
+def _beside(times_s: list[float], spans: list[tuple[float, float]]) -> list[list[bool]]:
+    return [[a - TOLERANCE_S <= t <= b + TOLERANCE_S for t in times_s] for a, b in spans]
