@@ -3,11 +3,12 @@
 import base64
 import json
 import tomllib
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from vehicle.contracts import wire
-from vehicle.contracts.campaign import Campaign, TriggerSpec
+from vehicle.contracts.campaign import Campaign, TriggerSpec, UploadBudget
 from vehicle.contracts.home import Home
 
 
@@ -86,19 +87,21 @@ def _campaign(plain: dict[str, Any]) -> Campaign:
     triggers = [{"schema": TriggerSpec.SCHEMA, **t} for t in plain.get("triggers", ())]
     whole = {"schema": Campaign.SCHEMA, **plain, "triggers": triggers}
     if "budget" in whole:
-        whole["budget"] = {"schema": "uploadbudget/1", **whole["budget"]}
+        whole["budget"] = {"schema": UploadBudget.SCHEMA, **whole["budget"]}
+    expires = whole.pop("expires", None)  # how people write it
+    if isinstance(expires, datetime) and expires.tzinfo is not None:
+        whole["expires_utc_ns"] = int(expires.timestamp()) * 10**9
+    elif expires is not None:
+        raise ValueError(f"expires is {expires!s:.40}, expected a time with its zone")
     return wire.from_plain(Campaign, whole)
 
 
 def _new(name: str) -> str:
-    return (
-        f'schema = "{Campaign.SCHEMA}"\ncampaign_id = {json.dumps(name)}\ncars = ["*"]\n'
-        "version = 1\n"
-    )
+    return f'campaign_id = {json.dumps(name)}\ncars = ["*"]\n'
 
 
 def _table(spec: TriggerSpec) -> str:
     """Return a trigger as TOML; JSON's way to write texts and numbers is TOML's too."""
     names = ("name", "kind", "when", "hold_s", "pre_s", "post_s", "min_interval_s")
     lines = [f"{name} = {json.dumps(getattr(spec, name))}" for name in names]
-    return "\n".join(["[[triggers]]", f'schema = "{TriggerSpec.SCHEMA}"', *lines]) + "\n"
+    return "\n".join(["[[triggers]]", *lines]) + "\n"

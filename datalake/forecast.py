@@ -12,15 +12,16 @@ from typing import Final
 
 from datalake.lake import Lake
 from datalake.patterns import compiled
+from datalake.queries import DRAWN
 from vehicle.contracts.campaign import TriggerSpec
 
 NS: Final = 1_000_000_000
 GAP_NS: Final = 2 * NS
 """Ticks of one drive further apart than this are not one stretch of driving."""
 
-_FAIR: Final = """fair AS (
-  SELECT c.clip_id, c.rate_hz, coalesce(bool_and(e."trigger" LIKE 'random%'), true) AS fair
-  FROM clips c LEFT JOIN events e USING (clip_id) GROUP BY c.clip_id, c.rate_hz
+_FAIR: Final = f"""{DRAWN}, fair AS (
+  SELECT c.clip_id, c.rate_hz, coalesce(bool_and(e.drawn), true) AS fair
+  FROM clips c LEFT JOIN drawn e USING (clip_id) GROUP BY c.clip_id, c.rate_hz
 )"""
 """Clips, and whether chance alone chose them."""
 

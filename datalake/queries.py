@@ -9,11 +9,18 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from vehicle.contracts.wire import RefusedError
 
 Yields = Literal["frames", "clips", "facts"]
+
+DRAWN: Final = """drawn AS (
+  SELECT e.clip_id, e.mono_ns,
+    e."trigger" LIKE 'random%' OR coalesce(e.value = t.random_prob, false) AS drawn
+  FROM events e LEFT JOIN ticks t ON t.clip_id = e.clip_id AND t.frame_id = e.frame_id
+)"""
+"""Events, and whether chance alone fired them: those measured the tick's draw (kind `random`)."""
 
 
 class UnknownQueryError(RefusedError):

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from datalake.queries import Number, Query
+from datalake.queries import DRAWN, Number, Query
 
 _CELL: Final = (
     "((h3_cell & ~(15::BIGINT << 52)) | ({resolution}::BIGINT << 52)\n"
@@ -11,9 +11,6 @@ _CELL: Final = (
 """The H3 cell of a coarser resolution that holds h3_cell: its digits below become 7."""
 
 _RESOLUTION: Final = Number(9, "of the H3 cells, 0..9: 9 is about 0.1 km2, 7 about 5 km2")
-
-_DRAWN: Final = "bool_and(e.\"trigger\" LIKE 'random%')"
-"""Whether a clip was sent by the random sample alone (NULL: no event, a route taken in whole)."""
 
 QUERIES: Final = (
     Query(
@@ -91,11 +88,12 @@ GROUP BY e.campaign_id, e."trigger" ORDER BY events DESC, e.campaign_id, e."trig
     Query(
         name="random_against_triggered",
         about="What the triggers bring against the control group of random clips.",
-        why="Without it nobody knows whether a trigger chooses anything that chance would not.",
+        why="Without it nobody knows whether a trigger chooses anything that chance would not. A "
+        "drive that was taken in whole counts as chance.",
         needs=("clips", "events", "ticks", "tracks"),
-        text=f"""WITH groups AS (
-  SELECT c.clip_id, c.size_bytes, if(coalesce({_DRAWN}, true), 'random', 'triggered') AS chosen
-  FROM clips c LEFT JOIN events e USING (clip_id) GROUP BY c.clip_id, c.size_bytes
+        text=f"""WITH {DRAWN}, groups AS (
+  SELECT c.clip_id, if(coalesce(bool_and(e.drawn), true), 'random', 'triggered') AS chosen
+  FROM clips c LEFT JOIN drawn e USING (clip_id) GROUP BY c.clip_id
 ), seen AS (
   SELECT clip_id, frame_id, count(*) FILTER (WHERE kind IN ('pedestrian', 'cyclist')) AS vrus
   FROM tracks GROUP BY clip_id, frame_id

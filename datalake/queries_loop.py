@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from datalake.queries import Number, Query
+from datalake.queries import DRAWN, Number, Query
 
 QUERIES: Final = (
     Query(
@@ -105,11 +105,12 @@ GROUP BY clip_id, frame_id ORDER BY range_m, clip_id, frame_id""",
         why="What the campaigns miss: seen only because something else was sent, or by the random "
         "sample.",
         needs=("events", "ticks"),
-        text="""SELECT t.clip_id, t.frame_id, t.uncertainty_ratio FROM ticks t
-WHERE t.uncertainty_ratio >= {uncertainty_ratio} AND t.fresh = 1 AND NOT EXISTS (
-  SELECT 1 FROM events e
-  WHERE e.clip_id = t.clip_id AND e."trigger" NOT LIKE 'random%'
-    AND abs(e.mono_ns - t.mono_ns) <= {within_s} * 1e9)
+        text=f"""WITH {DRAWN}
+SELECT t.clip_id, t.frame_id, t.uncertainty_ratio FROM ticks t
+WHERE t.uncertainty_ratio >= {{uncertainty_ratio}} AND t.fresh = 1 AND NOT EXISTS (
+  SELECT 1 FROM drawn e
+  WHERE e.clip_id = t.clip_id AND NOT e.drawn
+    AND abs(e.mono_ns - t.mono_ns) <= {{within_s}} * 1e9)
 ORDER BY t.uncertainty_ratio DESC, t.clip_id, t.frame_id""",
         numbers={
             "uncertainty_ratio": Number(0.5, "at least"),

@@ -320,6 +320,8 @@ def test_what_the_triggers_miss_is_far_from_their_events(ask: Any) -> None:
         + ticks({}, clip="b", uncertainty_ratio=0.9),
         "events": [event(40), event(0, "random", "b")],
     }
+    given["ticks"][5]["random_prob"] = 1.0  # the value of the event: it was drawn
+    given["events"].append(event(5, "control group"))
     answer = ask("uncertain_untriggered", given)
     assert [(r["clip_id"], r["frame_id"]) for r in answer] == [
         *(("a", f) for f in (*range(10), *range(71, 80))),
