@@ -28,6 +28,7 @@ from vehicle.contracts.uplink import PART_BYTES
 from vehicle.gateway_link import GatewayLink
 from vehicle.identity import Identity
 from vehicle.uplink import Uplink, UplinkReport
+from vehicle.uplink_policy import Link
 
 CONTENT = hashlib.shake_256(b"clip").digest(3 * PART_BYTES + 77)
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -178,6 +179,18 @@ def test_campaign_of_the_fleet_reaches_the_car_and_its_budget_counts(home, outbo
     assert not second.refused
     held, refused = HeldCampaigns(home.car("car-1"), "car-1", SystemClock()).held("ZZ")
     assert ([c.budget for c in held], refused) == ([budget], [])
+
+
+def test_home_sees_a_summary_over_cellular_asks_and_gets_the_clip_with_the_next_visit(home, outbox):
+    put_in_outbox(outbox, CONTENT)
+    cellular = Link(kind="cellular")
+    with GatewayProcess(home.root) as gateway:
+        first = send(home, gateway.url, link=cellular)
+        request = [sys.executable, "-m", "roadloop", "fleet", "request", SHA]
+        subprocess.run(request, check=True, env={**os.environ, "ROADLOOP_HOME": str(home.root)})
+        second = send(home, gateway.url, link=cellular)
+    assert (first.told, first.sent, second.told, second.sent) == ((SHA,), (), (), (SHA,))
+    assert landed(home) == [SHA]
 
 
 def test_store_is_not_shown_who_the_car_is(home, monkeypatch):
