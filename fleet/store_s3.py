@@ -167,7 +167,7 @@ class S3Store:
     def clips(self) -> Iterator[ClipManifest]:
         """See Store."""
         with self._named():
-            keys = [o["Key"] for o in self._objects("clips/")]
+            keys = [o["Key"] for o in self._objects("clips/") if o["Key"].endswith(f"/{MANIFEST}")]
         for key in keys:
             found = self.manifest(key.removeprefix(f"{self._prefix}clips/").partition("/")[0])
             if found is not None:
