@@ -85,17 +85,6 @@ class Writer:
         )
         return {row[0] for row in found.fetchall()}
 
-    def delete(self, table: str, column: str, values: Collection[str] | Collection[int]) -> int:
-        """Delete the rows whose `column` is one of `values`; return how many.
-
-        Older snapshots keep them, until a compaction lets go of those.
-        """
-        deleted = self._connection.execute(
-            f'DELETE FROM lake."{TABLES[table].name}" WHERE list_contains($values, "{column}")',
-            {"values": sorted(values)},
-        ).fetchone()
-        return int(deleted[0]) if deleted else 0
-
     def append(self, table: str, rows: pa.Table) -> int:
         """Append rows of the table's schema; return how many."""
         rows = rows.cast(TABLES[table].schema)

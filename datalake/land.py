@@ -21,7 +21,8 @@ class EmptyRouteError(RefusedError):
 def land(home: Home, route: Path) -> str:
     """Put a route file into the landing zone as one clip; return its clip id.
 
-    The manifest says what the route's own metadata says; events are those of its ticks.
+    The manifest says what the route's own metadata says; events are those of its ticks. Where
+    nobody says it was simulated, it was recorded somewhere: jurisdiction XX, not ZZ.
 
     Args:
         home: whose landing zone.
@@ -37,6 +38,7 @@ def land(home: Home, route: Path) -> str:
     first, last = records[0].observation.frame, records[-1].observation.frame
     clip_id = wire.digest_file(route)
     about = reader.metadata
+    simulated = about.get("source") == "simulator"
     tags = {k.removeprefix("tag."): v for k, v in about.items() if k not in _NAMED}
     manifest = ClipManifest(
         clip_id=clip_id,
@@ -47,7 +49,7 @@ def land(home: Home, route: Path) -> str:
         start_mono_ns=first.mono_ns,
         end_mono_ns=last.mono_ns,
         created_utc_ns=route.stat().st_mtime_ns,
-        jurisdiction=about.get("jurisdiction") or "ZZ",
+        jurisdiction=about.get("jurisdiction") or ("ZZ" if simulated else "XX"),
         model=about.get("model", ""),
         rig_digest=reader.rig.digest if reader.rig else "",
         files=(FileEntry(name="clip.mcap", sha256=clip_id, size_bytes=route.stat().st_size),),

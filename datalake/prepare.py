@@ -239,7 +239,7 @@ def _store(home: Home, raw: Path, manifest: ClipManifest, scrubber: Scrubs) -> S
     """
     scrubber.name(manifest.jurisdiction)  # a fault of home's rules is not the clip's
     place = clip_object(home, manifest.clip_id)
-    work = home.lake / "work" / f"{manifest.clip_id}.{os.getpid()}.part"
+    work = home.lake / "work" / f"{manifest.clip_id}.object.{os.getpid()}.part"
     try:
         work.mkdir(parents=True, exist_ok=True)
         out = work / "clip.mcap"

@@ -7,6 +7,7 @@ from typer.testing import CliRunner, Result
 
 from datalake.cli import app
 from datalake.lake import QueryError, ReadOnlyQueryError
+from datalake.quarantine import NotInQuarantineError
 from datalake.tables import SQL_TYPES, TABLES
 from vehicle.contracts.home import Home
 
@@ -42,6 +43,21 @@ def test_from_landing_zone_to_pinned_dataset_by_command(home: Home) -> None:
     assert (made["frames"], shown["digest"], shown["pinned"]) == (FRAMES, made["digest"], True)
     assert shown["cars"] == ["car-1"]
     assert done("dataset", "show").split() == ["close"]
+
+
+def test_the_lake_is_looked_after_by_command(home: Home) -> None:
+    clip_id = land(home)
+    done("ingest")
+    assert "all well: 1 clips" in done("check")
+    assert json.loads(done("compact", "--keep", "1", "--json"))["pinned"] == 0
+    [file] = json.loads(done("files", "ticks", "--json"))
+    assert (file["rows"], Path(file["path"]).suffix) == (FRAMES, ".parquet")
+    assert "clips" in done("files")
+    assert isinstance(run("files", "nothing").exception, QueryError)
+    (home.lake / "clips" / clip_id[:2] / f"{clip_id}.mcap").unlink()
+    result = run("check")
+    assert (result.exit_code, f"missing: {clip_id}" in result.stdout) == (1, True)
+    assert isinstance(run("salvage", "0" * 64).exception, NotInQuarantineError)
 
 
 def test_tables_and_questions_are_explained(home: Home) -> None:

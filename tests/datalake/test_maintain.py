@@ -37,7 +37,8 @@ def worn(home: Home) -> tuple[Home, list[int]]:
             append_ticks(lake, number)
             if number in (2, 5):
                 pinned.append(lake.snapshot())
-        lake.write(lambda writer: writer.delete("ticks", "clip_id", ["clip-4"]))
+        with lake.maintenance() as connection:
+            connection.execute("DELETE FROM lake.ticks WHERE clip_id = 'clip-4'")
         append_ticks(lake, 9)
         pinned.append(lake.snapshot())
         for snapshot in pinned:

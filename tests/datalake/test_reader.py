@@ -59,8 +59,9 @@ def test_deletes_merges_and_expiry_read_the_same(home: Home) -> None:
     with Lake(home) as lake:
         for number in range(4):
             append(lake, number)
-        lake.write(lambda writer: writer.delete("ticks", "clip_id", ["clip-1"]))
-        lake.write(lambda writer: writer.delete("ticks", "frame_id", [2]))
+        with lake.maintenance() as connection:
+            connection.execute("DELETE FROM lake.ticks WHERE clip_id = 'clip-1'")
+            connection.execute("DELETE FROM lake.ticks WHERE frame_id = 2")
         append(lake, 5)
     same_everywhere(home)
     compact(home, keep=100)
