@@ -57,6 +57,8 @@ def require_bounded(path: Path) -> None:
     most = max(FREE_BYTES, min(size * MAX_GAIN_RATIO, size + MAX_GAIN_BYTES))
     total, at = 0, len(_MAGIC)
     with path.open("rb") as file:
+        if file.read(len(_MAGIC)) != _MAGIC:
+            return
         while at + _HEAD.size <= size:
             file.seek(at)
             opcode, length = _HEAD.unpack(file.read(_HEAD.size))

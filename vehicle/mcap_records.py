@@ -46,6 +46,7 @@ _DAMAGE: Final = (
     KeyError,
     EOFError,
     MemoryError,
+    OverflowError,
 )
 
 

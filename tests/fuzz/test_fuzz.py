@@ -87,6 +87,7 @@ def test_damage_is_refused_by_name(name: str, data: st.DataObject) -> None:
 @example(data=b"(" * 5_000)
 @example(data=b"9" * 5_000)
 @example(data=b"\x89MCAP0\r\n" + struct.pack("<BQ", 6, 2**63))
+@example(data=b"\x89MCAP0\r\n" + struct.pack("<BQQQQIIQ", 6, 40, 0, 0, 9, 0, 0, 2**64 - 1))
 def test_anything_at_all_is_refused_by_name(name: str, data: bytes) -> None:
     fuzz_targets.TARGETS[name](data)
 
