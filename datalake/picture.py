@@ -2,8 +2,8 @@
 
 A log was seen by all cameras, frame after frame; a picture stands alone, and the other cameras are
 grey. That moves the embedding by about the same for every picture: so much that, taken as it is, a
-single front picture found its own frame's second in 4 of 100 cases. The shift is measured on frames
-of the lake, looked at again through the same cameras alone, and taken away (then: 54 to 58).
+front picture hardly ever finds its own frame. The shift is measured on frames of the lake, looked
+at again through the same cameras alone, and taken away (docs/decisions/0014).
 """
 
 from pathlib import Path
@@ -42,7 +42,7 @@ def of_picture(
         vector, model, fed = eye.embed(images), eye.model, eye.fed
     alike = Rig(name=rig.name, cameras=tuple(whole.camera(c.name) for c in rig.cameras))
     with Eye(bundle_folder, alike) as eye:
-        shift, references = _shift(lake, eye, whole)
+        shift, references = shift_of(lake, eye, whole)
     about = f"{path.name} through {len(fed)} of {len(whole.cameras)} cameras, "
     about += (
         f"less what {references} frames of the lake are shifted by when seen so"
@@ -52,7 +52,7 @@ def of_picture(
     return Query(model=model, unit_E=unit(vector - shift)[0], about=about)
 
 
-def _shift(lake: Lake, eye: Eye, whole: Rig) -> tuple[np.ndarray, int]:
+def shift_of(lake: Lake, eye: Eye, whole: Rig) -> tuple[np.ndarray, int]:
     """Return by how much embeddings move when frames are seen through `eye` alone, and how many
     frames say so; the same lake gives the same."""
     rows = lake.sql(

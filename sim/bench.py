@@ -75,6 +75,13 @@ def lake_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
     return lake_bench(frames=frames, progress=progress, bundle=bundle)
 
 
+def similar_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
+    """Let pictures look for their own frames; rate rare weather, duplicates and novelty."""
+    from sim.bench_similar import similar_bench
+
+    return similar_bench(frames=frames, progress=progress, bundle=bundle)
+
+
 BENCHES: dict[str, tuple[Callable[..., Bench], int]] = {
     "sim": (sim_bench, 200),
     "engine": (engine_row, 700),
@@ -87,6 +94,7 @@ BENCHES: dict[str, tuple[Callable[..., Bench], int]] = {
     "clip": (clip_row, 720),
     "uplink": (uplink_row, 200),
     "lake": (lake_row, 10_000_000),
+    "similar": (similar_row, 1_500),
     "soak": (soak_bench, SOAK_FRAMES),
 }
 """Name -> how it is measured, and its usual sample count."""
