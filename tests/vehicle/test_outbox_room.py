@@ -2,6 +2,10 @@
 
 import errno
 import json
+import os
+import random
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -323,3 +327,42 @@ def test_room_is_made_of_the_folders_that_are_there(tmp_path):
     room.tidy()
     assert not broken.exists()
     assert stones(tmp_path)[0]["value"] == 0.0
+
+
+def test_no_clip_vanishes_silently_however_often_its_recorder_is_killed(tmp_path, clip_bytes):
+    rng, config = random.Random(0), quota(clip_bytes, 3.5)
+    ids = {}
+    probe = shelf(tmp_path / "all")
+    for i in range(40):
+        put(probe, 100 * i, priority=i * 7 % 10)
+    probe.close()
+    for path in (tmp_path / "all").glob("[0-9a-f]*/manifest.json"):
+        ids[wire.from_bytes(ClipManifest, path.read_bytes()).frames[0] // 100] = path.parent.name
+    outbox, done = tmp_path / "outbox", -1
+    while done < 20:
+        pid, told = _put_in_child(outbox, config, done + 1)
+        done = max(os.read(told, 1)[0], done)  # at least one more, then at any instant
+        time.sleep(rng.uniform(0.0, 0.05))
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        done = max([done, *os.read(told, 4_096)])
+        os.close(told)
+    shelf(outbox, config).close()
+    here = {path.name for path in outbox.glob("[0-9a-f]*")}
+    stood = {stone["clip_id"] for stone in stones(outbox)}
+    assert {ids[i] for i in range(done + 1)} <= here | stood
+    assert sum(p.stat().st_size for p in outbox.glob("[0-9a-f]*/*")) <= config.outbox_bytes
+
+
+def _put_in_child(outbox: Path, config: RecordingConfig, first: int) -> tuple[int, int]:
+    """Fork a recorder that puts clips from `first` on, a byte for each; return it and the pipe."""
+    reads, writes = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(writes)
+        return pid, reads
+    desk = shelf(outbox, config)
+    for i in range(first, 40):
+        put(desk, 100 * i, priority=i * 7 % 10)
+        os.write(writes, bytes([i]))
+    os._exit(0)
