@@ -17,12 +17,14 @@ class Home:
         return cls(Path(os.environ.get("ROADLOOP_HOME", ".roadloop")).absolute())
 
     def car(self, car_id: str) -> Path:
-        """Return a car's own folder: routes/ outbox/ slots/ trust/ truth/."""
+        """Return a car's own folder: identity/ campaigns/ routes/ outbox/ slots/
+        trust/ truth/."""
         return self.root / "cars" / car_id
 
     @property
     def fleet(self) -> Path:
-        """Return the fleet's folder: registry.json landing/ uploads/ repository/ keys/."""
+        """Return the fleet's folder: registry.json campaigns/ summaries/ wanted/ landing/ uploads/
+        repository/ keys/."""
         return self.root / "fleet"
 
     @property
