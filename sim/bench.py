@@ -82,6 +82,13 @@ def similar_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
     return similar_bench(frames=frames, progress=progress, bundle=bundle)
 
 
+def scrub_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
+    """Measure how many of the faces and plates in sight are blurred, and what else is."""
+    from sim.bench_scrub import scrub_bench
+
+    return scrub_bench(frames=frames, progress=progress, bundle=bundle)
+
+
 BENCHES: dict[str, tuple[Callable[..., Bench], int]] = {
     "sim": (sim_bench, 200),
     "engine": (engine_row, 700),
@@ -94,6 +101,7 @@ BENCHES: dict[str, tuple[Callable[..., Bench], int]] = {
     "clip": (clip_row, 720),
     "uplink": (uplink_row, 200),
     "lake": (lake_row, 10_000_000),
+    "scrub": (scrub_row, 700),
     "similar": (similar_row, 1_500),
     "soak": (soak_bench, SOAK_FRAMES),
 }
