@@ -1,8 +1,8 @@
 """Messages of an MCAP file in file order, with every kind of damage named.
 
-The library's indexed reader refuses a cut file outright; this one reads from the front, checks
-each chunk's CRC, that of the whole and the count of messages, and can hand out what is whole before and behind the
-damage, down to the message inside a half-written chunk.
+The library's indexed reader refuses a cut file outright; this one reads from the front, checks each
+chunk's CRC, that of all data and the count of messages, and can hand out what is whole before and
+behind the damage, down to the message inside a half-written chunk.
 """
 
 import io
