@@ -27,8 +27,8 @@ from vehicle.geometry import box_corners, project
 
 WIDE_PX: Final = 384
 LOW_PX, HIGH_PX, ABOVE_PX = 160, 288, 216
-"""A tile's width; its picture's height is that of the highest on the sheet, between the first two;
-frames from above alone take the third."""
+"""A tile's width; its picture is as high as the highest on the sheet, between the first two; a
+frame from above takes the third."""
 
 MOST_TILES: Final = 400
 _CAPTION_PX, _MARGIN_PX, _HEAD_PX = 62, 10, 74
@@ -121,8 +121,7 @@ def sheet(
         if picture.why:
             without[picture.why] = without.get(picture.why, 0) + 1
         pictures.append(_small(picture, shot.tracks if boxes else ()))
-    heights = [p.shape[0] for p in pictures if p is not None] or [ABOVE_PX]
-    height = min(max(*heights, LOW_PX), HIGH_PX)
+    height = max(LOW_PX, *(ABOVE_PX if p is None else p.shape[0] for p in pictures))
     tiles = [_tile(*pair, height) for pair in zip(found, pictures, strict=True)]
     about = f"{len(tiles)} of {chosen} frames, lake at snapshot {lake.snapshot()}"
     heading = title or (" ".join(query.split()) if isinstance(query, str) else "frames")

@@ -5,8 +5,9 @@ whose jurisdiction asks for nobody to look.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice, zip_longest
 from typing import Any, Final
 
 import numpy as np
@@ -137,24 +138,38 @@ def _value_column(answer: pa.Table) -> str | None:
 def _spread(
     lake: Lake, keys: Sequence[tuple[str, int, Any]], limit: int
 ) -> list[tuple[str, int, Any]]:
-    """Return `limit` of the keys in their order: every clip once, then frames well apart."""
+    """Return `limit` of the keys in their order: clips take turns with frames well apart."""
     if len(keys) <= limit:
         return list(dict.fromkeys(keys))
     clips = pa.table({"clip_id": pa.array(sorted({k[0] for k in keys}), pa.string())})
     rows = lake.sql(f"SELECT clip_id, rate_hz FROM clips SEMI JOIN ({values_sql(clips)}) USING "
                     "(clip_id)")  # fmt: skip
     rate = dict(zip(rows["clip_id"].to_pylist(), rows["rate_hz"].to_pylist(), strict=True))
-    taken: dict[int, None] = {}
-    shown: dict[str, list[int]] = defaultdict(list)
-    for apart_s in (np.inf, APART_S, 0.0):
-        for place, (clip, frame, _) in enumerate(keys):
-            if len(taken) >= limit:
-                break
-            gap = apart_s * (rate.get(clip) or 10.0)
-            if place not in taken and all(abs(frame - f) >= max(gap, 1.0) for f in shown[clip]):
-                taken[place] = None
-                shown[clip].append(frame)
-    return [keys[place] for place in sorted(taken)]
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, (clip, _, _) in enumerate(keys):
+        places[clip].append(place)
+    queues = [
+        _apart(keys, of_clip, APART_S * (rate.get(clip) or 10.0))
+        for clip, of_clip in places.items()
+    ]
+    turns = (place for turn in zip_longest(*queues) for place in turn if place is not None)
+    return [keys[place] for place in sorted(islice(turns, limit))]
+
+
+def _apart(
+    keys: Sequence[tuple[str, int, Any]], places: Sequence[int], gap: float
+) -> Iterator[int]:
+    """Yield a clip's places in their order, those near a frame already shown only at the end."""
+    shown: list[int] = []
+    late = []
+    for place in places:
+        frame = keys[place][1]
+        if all(abs(frame - f) >= gap for f in shown):
+            shown.append(frame)
+            yield place
+        else:
+            late.append(place)
+    yield from late
 
 
 def _described(lake: Lake, keys: Iterable[tuple[str, int, Any]], name: str | None) -> list[Shot]:
