@@ -20,8 +20,9 @@ GAP_NS: Final = 2 * NS
 """Ticks of one drive further apart than this are not one stretch of driving."""
 
 _FAIR: Final = f"""{DRAWN}, fair AS (
-  SELECT c.clip_id, c.rate_hz, coalesce(bool_and(e.drawn), true) AS fair
-  FROM clips c LEFT JOIN drawn e USING (clip_id) GROUP BY c.clip_id, c.rate_hz
+  SELECT c.clip_id, any_value(c.rate_hz) AS rate_hz, coalesce(bool_and(e.drawn), true)
+    OR bool_or(json_extract_string(c.tags, '$.taken') = 'whole') IS true AS fair
+  FROM clips c LEFT JOIN drawn e USING (clip_id) GROUP BY c.clip_id
 )"""
 """Clips, and whether chance alone chose them."""
 

@@ -40,6 +40,7 @@ def land(home: Home, route: Path) -> str:
     about = reader.metadata
     simulated = about.get("source") == "simulator"
     tags = {k.removeprefix("tag."): v for k, v in about.items() if k not in _NAMED}
+    tags["taken"] = "whole"  # no trigger chose it: a fair draw, whatever fired along the way
     manifest = ClipManifest(
         clip_id=clip_id,
         car_id=about.get("car_id") or "unknown",

@@ -92,7 +92,9 @@ GROUP BY e.campaign_id, e."trigger" ORDER BY events DESC, e.campaign_id, e."trig
         "drive that was taken in whole counts as chance.",
         needs=("clips", "events", "ticks", "tracks"),
         text=f"""WITH {DRAWN}, groups AS (
-  SELECT c.clip_id, if(coalesce(bool_and(e.drawn), true), 'random', 'triggered') AS chosen
+  SELECT c.clip_id, if(coalesce(bool_and(e.drawn), true)
+    OR bool_or(json_extract_string(c.tags, '$.taken') = 'whole') IS true,
+    'random', 'triggered') AS chosen
   FROM clips c LEFT JOIN drawn e USING (clip_id) GROUP BY c.clip_id
 ), seen AS (
   SELECT clip_id, frame_id, count(*) FILTER (WHERE kind IN ('pedestrian', 'cyclist')) AS vrus

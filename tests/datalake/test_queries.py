@@ -442,8 +442,14 @@ def test_triggers_yield_events_clips_and_labels(ask: Any) -> None:
 
 def test_the_control_group_is_what_only_chance_sent(ask: Any) -> None:
     given = {
-        "clips": [clip("a"), clip("b"), clip("c"), clip("d")],
-        "events": [event(0), event(0, "random"), event(0, "random_1", "b"), event(0, clip="d")],
+        "clips": [clip("a"), clip("b"), clip("c", tags='{"taken": "whole"}'), clip("d")],
+        "events": [
+            event(0, clip="c"),
+            event(0),
+            event(0, "random"),
+            event(0, "random_1", "b"),
+            event(0, clip="d"),
+        ],
         "ticks": [
             *ticks({"uncertainty_ratio": 0.9, "accel_mps2": -9.0}, {"uncertainty_ratio": 0.9}),
             *ticks({"uncertainty_ratio": 0.1}, clip="b"),
