@@ -2,14 +2,19 @@
 
 import base64
 import json
+import re
 import tomllib
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from vehicle.contracts import wire
 from vehicle.contracts.campaign import Campaign, TriggerSpec, UploadBudget
 from vehicle.contracts.home import Home
+
+_KNOWN: Final = re.compile(r"^known = \[\n(?:  \[[^\n]*\n)*\]\n\n?", re.MULTILINE)
+"""`known` as `set_known` writes it: a row a line."""
 
 
 class CampaignFileError(wire.RefusedError):
@@ -75,6 +80,30 @@ def add_trigger(path: Path, spec: TriggerSpec) -> Campaign:
     return campaign
 
 
+def set_known(path: Path, rows: Iterable[Iterable[float]], new: TriggerSpec) -> Campaign:
+    """Put the embeddings that home knows enough of into a campaign's file; nothing else changes.
+
+    Args:
+        path: *.toml; a new one is called by its name and gets the trigger `new`.
+    Returns:
+        the campaign as it is now.
+    Raises:
+        CampaignFileError: the file is no campaign, or its `known` is not as this writes it.
+    """
+    listed = ",\n".join(f"  {json.dumps(list(row))}" for row in rows)
+    try:
+        text = path.read_text() if path.exists() else f"{_new(path.stem)}\n{_table(new)}"
+        text = _KNOWN.sub("", text)
+        first = re.search(r"^\[", text, re.MULTILINE)
+        at = first.start() if first else len(text)
+        text = f"{text[:at]}known = [\n{listed},\n]\n\n{text[at:]}"
+        campaign = _campaign(tomllib.loads(text))
+    except (OSError, ValueError, TypeError) as error:
+        raise CampaignFileError(f"{path} is no campaign: {error}") from error
+    wire.atomic_write(path, text.encode())
+    return campaign
+
+
 def _plain(path: Path) -> dict[str, Any]:
     if path.suffix == ".toml":
         return tomllib.loads(path.read_text())
@@ -102,6 +131,6 @@ def _new(name: str) -> str:
 
 def _table(spec: TriggerSpec) -> str:
     """Return a trigger as TOML; JSON's way to write texts and numbers is TOML's too."""
-    names = ("name", "kind", "when", "hold_s", "pre_s", "post_s", "min_interval_s")
+    names = ("name", "kind", "when", "threshold", "hold_s", "pre_s", "post_s", "min_interval_s")
     lines = [f"{name} = {json.dumps(getattr(spec, name))}" for name in names]
     return "\n".join(["[[triggers]]", *lines]) + "\n"

@@ -5,13 +5,13 @@ A car measures how far a frame's embedding lies from the nearest of a campaign's
 the network that made them: a car with another bundle needs others.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from vehicle.contracts import wire
+from datalake.campaign_file import set_known
 from vehicle.contracts.campaign import MAX_KNOWN, Campaign, TriggerSpec
 from vehicle.contracts.wire import RefusedError
 from vehicle.novelty import Novelty
@@ -34,7 +34,7 @@ _SEED: Final = 20260301
 
 
 class KnownError(RefusedError):
-    """Too few frames, or too many centres; or the campaign file is none."""
+    """Too few frames, or too many centres; or the file is not one to write campaigns in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -127,30 +127,23 @@ def novelty(raw_NE: np.ndarray, centre_KE: np.ndarray) -> np.ndarray:
 
 
 def into_campaign(path: Path, known: Known) -> Campaign:
-    """Write the centres into a campaign file; a new one gets a novelty trigger.
+    """Write the centres into a campaign's file; a new one gets a novelty trigger.
 
     Args:
-        path: a campaign/1 JSON file: its `known` is replaced, its version goes up by one. Where
-            there is none, one is made that is called by the file's name.
+        path: *.toml, as `roadloop fleet campaign add` signs it; its `known` is replaced and the
+            rest left as it is. Where there is none, one is made that is called by its name.
     Returns:
-        the campaign as it is now; it must still be signed (`roadloop fleet campaign`).
+        the campaign as it is now.
     Raises:
-        KnownError: the file holds no campaign.
+        CampaignFileError: the file holds no campaign. KnownError: it is no .toml.
     """
-    rows = tuple(tuple(float(x) for x in row) for row in known.centre_KE)
-    if path.exists():
-        try:
-            before = wire.from_bytes(Campaign, path.read_bytes())
-        except (OSError, wire.ContractError) as error:
-            raise KnownError(f"{path} is no campaign: {error}") from error
-        campaign = replace(before, known=rows, version=before.version + 1)
-    else:
-        threshold = float(f"{known.threshold:.3g}")
-        trigger = TriggerSpec(name="novelty", kind="novelty", threshold=threshold, hold_s=0.3)
-        campaign = Campaign(campaign_id=path.stem, triggers=(trigger,), known=rows)
+    if path.suffix != ".toml":
+        raise KnownError(f"{path}: campaigns are written as *.toml; roadloop fleet campaign add")
+    trigger = TriggerSpec(
+        name="novelty", kind="novelty", threshold=float(f"{known.threshold:.3g}"), hold_s=0.3
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
-    wire.atomic_write(path, wire.to_bytes(campaign))
-    return campaign
+    return set_known(path, known.centre_KE.tolist(), trigger)
 
 
 def _every(rows: np.ndarray, most: int) -> np.ndarray:

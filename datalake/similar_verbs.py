@@ -253,8 +253,8 @@ def known(
     campaign: Annotated[
         Path,
         typer.Option(
-            help="Campaign file: its known vectors are replaced and its version goes up; where "
-            "there is none, one with a novelty trigger is made."
+            help="Campaign file, *.toml: its known vectors are replaced; made if absent, with a "
+            "novelty trigger."
         ),
     ],
     k: Annotated[int, typer.Option("-k", "--k", help="How many vectors, 1 to 256.")] = 64,
@@ -267,7 +267,7 @@ def known(
     The vectors belong to the network that made them: only cars that drive with that bundle may be
     given the campaign. Says which novelty one frame in a hundred of the known drives reaches.
 
-    Example: roadloop datalake known base_day --campaign novel.json --k 64
+    Example: roadloop datalake known base_day --campaign novel.toml --k 64
     """
     import json
 
@@ -285,7 +285,6 @@ def known(
     made = into_campaign(campaign, found)
     facts = {
         "campaign": made.campaign_id,
-        "version": made.version,
         "known": len(made.known),
         "model": frames.model,
         "frames": len(frames),
@@ -298,7 +297,7 @@ def known(
         return
     print(
         f"{campaign}: {len(made.known)} known vectors of {frames.model} from {len(frames)} "
-        f"frames, version {made.version}"
+        "frames; sign it with `roadloop fleet campaign add`"
     )
     print(
         f"  novelty of those frames: median {found.median:.3g}; one in a hundred reaches "

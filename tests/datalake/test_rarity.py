@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,14 +9,14 @@ from lake_parts import FRAMES, land, observation, tick
 from typer.testing import CliRunner
 
 from datalake import rarity, vectors
+from datalake.campaign_file import CampaignFileError
 from datalake.choice import choose
 from datalake.cli import app
 from datalake.ingest import ingest
 from datalake.known import KnownError, centres, into_campaign, know, novelty
 from datalake.lake import Lake
 from datalake.rarity import distances
-from vehicle.contracts import wire
-from vehicle.contracts.campaign import Campaign
+from fleet.campaign_file import EXAMPLE, read
 from vehicle.contracts.home import Home
 from vehicle.signals import Signals
 
@@ -118,18 +119,33 @@ def test_what_cannot_be_known_is_named(tmp_path: Path) -> None:
             centres(units, k)
     with pytest.raises(KnownError, match="4 different frames cannot have 5"):
         centres(np.concatenate([units, units]), 5)
-    path = tmp_path / "c.json"
-    path.write_text("{}")
-    with pytest.raises(KnownError, match="is no campaign"):
-        into_campaign(path, know(units, np.zeros(4, int), 2))
+    path, made = tmp_path / "c.toml", know(units, np.zeros(4, int), 2)
+    for text in ("{}", 'campaign_id = "c"', "known = []\ntriggers = []"):
+        path.write_text(text)
+        with pytest.raises(CampaignFileError, match="is no campaign"):
+            into_campaign(path, made)
+        assert path.read_text() == text
+    with pytest.raises(KnownError, match=r"\*\.toml"):
+        into_campaign(tmp_path / "c.json", made)
+
+
+def test_only_what_is_known_changes_in_a_campaigns_file(tmp_path: Path) -> None:
+    units, drive = drives()
+    path = tmp_path / "c.toml"
+    path.write_text(EXAMPLE)
+    for k in (8, 3):
+        made = into_campaign(path, know(units, drive, k))
+        assert len(made.known) == k
+        assert read(path) == made
+    assert re.sub(r"known = \[\n(  .*\n)*\]\n\n", "", path.read_text()) == EXAMPLE
 
 
 def test_the_car_measures_novelty_as_home_does(lake: Lake, tmp_path: Path) -> None:
     run = CliRunner(env={"ROADLOOP_HOME": str(lake.home.root)})
-    path = tmp_path / "campaigns" / "novel.json"
+    path = tmp_path / "campaigns" / "novel.toml"
     words = ["known", "SELECT clip_id, frame_id FROM ticks", "--campaign", str(path), "--k", "3"]
     facts = json.loads(run.invoke(app, [*words, "--json"]).stdout)
-    campaign = wire.from_bytes(Campaign, path.read_bytes())
+    campaign = read(path)
     assert (campaign.campaign_id, campaign.version, len(campaign.known)) == ("novel", 1, 3)
     assert campaign.triggers[0].expression.startswith("novelty >= ")
     assert facts["model"] == "base@1"
@@ -143,4 +159,4 @@ def test_the_car_measures_novelty_as_home_does(lake: Lake, tmp_path: Path) -> No
         values = car.of(obs, made.scene, None, None, made.timing)
         assert values["novelty"] == pytest.approx(at_home[row], abs=1e-5)
     again = run.invoke(app, words)
-    assert "version 2" in again.stdout, again.output
+    assert "3 known vectors of base@1" in again.stdout, again.output
