@@ -16,6 +16,7 @@ from typing import Any, Final
 from datalake.catalog import Catalog
 from datalake.erase_rows import clips_of, count_rows, forget_rows
 from datalake.lake import Lake
+from datalake.landed import MANIFEST, BadClipError, Landed, landed
 from vehicle.contracts import wire
 from vehicle.contracts.bundle import ModelBundle
 from vehicle.contracts.home import Home
@@ -76,28 +77,35 @@ class ErasureReport:
         return not (self.clips or self.rows or self.files)
 
 
-def look(home: Home, car_id: str) -> ErasureReport:
+def look(home: Home, car_id: str, *, store: str | None = None) -> ErasureReport:
     """Return what `erase` would take away; nothing is changed.
 
+    Args:
+        home: whose. car_id: the car.
+        store: s3://bucket/prefix of a landing zone that is no folder here.
     Raises:
         BadCarNameError: no car can be called so. LakeError: the lake does not read.
     """
-    return _report(home, car_id, _clips(home, car_id))
+    zone = landed(home, store)
+    there = _landed_clips(zone, _plain_name(car_id))
+    return _report(home, car_id, _clips(home, car_id) | there, there)
 
 
-def erase(home: Home, car_id: str, *, utc_ns: int) -> ErasureReport:
+def erase(home: Home, car_id: str, *, utc_ns: int, store: str | None = None) -> ErasureReport:
     """Take away everything that home holds of a car; see the module.
 
     Args:
         home: whose.
         car_id: the car; that it is enrolled does not matter (`roadloop fleet revoke` ends that).
         utc_ns: when, for the record.
+        store: s3://bucket/prefix of a landing zone that is no folder here.
     Raises:
         BadCarNameError, LakeError, ErasureBlockedError: by name; run it again when put right.
     """
-    clip_ids = _clips(home, car_id)
-    plan = _plan_file(home, car_id)
-    found = _report(home, car_id, clip_ids)
+    zone = landed(home, store)
+    there = _landed_clips(zone, _plain_name(car_id))
+    clip_ids, plan = _clips(home, car_id) | there, _plan_file(home, car_id)
+    found = _report(home, car_id, clip_ids, there)
     if found.empty and not plan.exists():
         return found
     first = _begun(plan) or _kept(home, found, clip_ids, plan)
@@ -109,6 +117,8 @@ def erase(home: Home, car_id: str, *, utc_ns: int) -> ErasureReport:
             _tidy(catalog)
         for _, path in _files(home, car_id, clip_ids):
             _remove(path)
+        for clip_id in sorted(there):
+            zone.forget(clip_id)
         shutil.rmtree(home.lake / "index", ignore_errors=True)  # embeddings; made again when asked
         record = _account(home, car_id, first["report"], utc_ns)
         plan.unlink()
@@ -117,19 +127,32 @@ def erase(home: Home, car_id: str, *, utc_ns: int) -> ErasureReport:
     return replace(report, done=True, record=str(record.relative_to(home.root)))
 
 
-def _clips(home: Home, car_id: str) -> set[str]:
+def _plain_name(car_id: str) -> str:
     if not car_id or "/" in car_id or car_id.startswith("."):
         raise BadCarNameError(f"car {car_id!r} is not a plain name")
+    return car_id
+
+
+def _clips(home: Home, car_id: str) -> set[str]:
+    """Return the car's clips in the lake, and those that a killed run was about."""
     begun = _begun(_plan_file(home, car_id))
-    there = clips_of(home.lake, car_id) | set(begun["clips"] if begun else ())
-    for folder in _folders(home.landing):
-        if _owner(folder) == car_id:
-            there.add(folder.name)
-    return there
+    return clips_of(home.lake, car_id) | set(begun["clips"] if begun else ())
 
 
-def _report(home: Home, car_id: str, clip_ids: set[str]) -> ErasureReport:
-    files, size = dict[str, int](), 0
+def _landed_clips(zone: Landed, car_id: str) -> set[str]:
+    """Return the car's clips in the landing zone, by their manifests."""
+    found = set()
+    for clip_id, _ in zone.clips():
+        try:
+            if _car_of(zone.read(clip_id, MANIFEST)) == car_id:
+                found.add(clip_id)
+        except BadClipError:
+            continue  # it goes to quarantine with the next ingest
+    return found
+
+
+def _report(home: Home, car_id: str, clip_ids: set[str], there: set[str]) -> ErasureReport:
+    files, size = ({"landed": len(there)} if there else dict[str, int]()), 0
     for kind, path in _files(home, car_id, clip_ids):
         files[kind] = files.get(kind, 0) + 1
         inside = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
@@ -159,10 +182,9 @@ def _files(home: Home, car_id: str, clip_ids: Collection[str]) -> Iterable[tuple
             "label rasters": home.lake / "labels" / f"{clip_id}.npz",
         }
         yield from ((kind, path) for kind, path in places.items() if path.exists())
-    for kind, zone in (("landed", home.landing), ("quarantined", home.lake / "quarantine")):
-        for folder in _folders(zone):
-            if folder.name.split(".")[0] in clip_ids or _owner(folder) == car_id:
-                yield kind, folder
+    for folder in _folders(home.lake / "quarantine"):
+        if folder.name.split(".")[0] in clip_ids or _owner(folder) == car_id:
+            yield "quarantined", folder
     for kind in ("uploads", "summaries", "wanted"):
         if (folder := home.fleet / kind / car_id).exists():
             yield kind, folder
@@ -173,16 +195,22 @@ def _folders(zone: Path) -> list[Path]:
 
 
 def _owner(folder: Path) -> str | None:
-    """Return the car that a landed or quarantined folder is of; None when nothing in it says."""
+    """Return the car that a quarantined folder is of; None when nothing in it says."""
     for path in sorted(folder.glob("*.json")):
-        try:
-            plain = json.loads(path.read_bytes())
-        except (OSError, ValueError, RecursionError):
-            continue
-        about = plain.get("manifest", plain) if isinstance(plain, dict) else {}
-        if isinstance(about, dict) and isinstance(about.get("car_id"), str):
-            return str(about["car_id"])
+        if (car := _car_of(path.read_bytes())) is not None:
+            return car
     return None
+
+
+def _car_of(data: bytes) -> str | None:
+    """Return the car that a manifest or summary names, however little else of it is right."""
+    try:
+        plain = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    about = plain.get("manifest", plain) if isinstance(plain, dict) else {}
+    car = about.get("car_id") if isinstance(about, dict) else None
+    return car if isinstance(car, str) else None
 
 
 def _datasets(home: Home, clip_ids: set[str]) -> tuple[Touched, ...]:

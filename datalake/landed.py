@@ -73,6 +73,10 @@ class Landed(Protocol):
         """
         ...
 
+    def forget(self, clip_id: str) -> None:
+        """Let go of all there is of a clip; killed in the middle, it can be done again."""
+        ...
+
 
 class LandedFolder:
     """fleet/landing/<clip_id>/ of a home."""
@@ -120,6 +124,11 @@ class LandedFolder:
         folder = self._folder / clip_id
         (folder / "reason.json").write_bytes(note)
         folder.rename(place)
+
+    def forget(self, clip_id: str) -> None:
+        """See Landed."""
+        shutil.rmtree(self._folder / clip_id, ignore_errors=True)
+        wire.sync_folder(self._folder)
 
 
 class LandedStore:
@@ -192,6 +201,13 @@ class LandedStore:
                 (place / name).unlink(missing_ok=True)
             self._delete(f"objects/{sha256}")
         self._delete(f"clips/{clip_id}/{MANIFEST}")
+
+    def forget(self, clip_id: str) -> None:
+        """See Landed; the manifest goes last."""
+        for _, sha256 in _claimed(self.read(clip_id, MANIFEST)):
+            self._delete(f"objects/{sha256}")
+        for name in (RECEIPT, MANIFEST):
+            self._delete(f"clips/{clip_id}/{name}")
 
     def _list(self, prefix: str) -> Iterator[Any]:
         import obstore

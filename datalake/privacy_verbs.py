@@ -17,6 +17,9 @@ app = typer.Typer()
 def erase(
     car: Annotated[str, typer.Option(help="The car, as `clips.car_id` names it.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do it; without, only say what goes.")] = False,
+    store: Annotated[
+        str | None, typer.Option(help="Landing zone that is no folder here: s3://bucket/prefix.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Erase everything that home holds of a car, from every snapshot too.
@@ -31,9 +34,9 @@ def erase(
 
     home = Home.here()
     if yes:
-        report = erasure.erase(home, car, utc_ns=SystemClock().utc_ns())
+        report = erasure.erase(home, car, utc_ns=SystemClock().utc_ns(), store=store)
     else:
-        report = erasure.look(home, car)
+        report = erasure.look(home, car, store=store)
     print(json.dumps(wire.to_plain(report)) if as_json else _told(report, car))
 
 

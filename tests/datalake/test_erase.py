@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import obstore
 import pyarrow.parquet as pq
 import pytest
 from lake_parts import FRAMES, land, rows, write_truth
@@ -17,6 +18,7 @@ from datalake.erase import BadCarNameError, Touched, erase, look
 from datalake.ingest import ingest
 from datalake.label import label
 from datalake.lake import Lake
+from datalake.landed import LandedStore
 from datalake.tables import MODELS
 from vehicle.contracts import wire
 from vehicle.contracts.home import Home
@@ -206,6 +208,24 @@ def test_quarantine_and_door_are_emptied_of_the_car_alone(two_cars: Home) -> Non
     assert report.unclear == (str(unclear.relative_to(two_cars.root)),)
     assert [p.name for p in (two_cars.fleet / "uploads").iterdir()] == ["car-2"]
     assert [p.name for p in (two_cars.fleet / "summaries").iterdir()] == ["car-2"]
+
+
+def test_clips_that_landed_in_a_bucket_go_too(
+    two_cars: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = obstore.store.MemoryStore()
+    for folder in sorted(two_cars.landing.iterdir()):
+        for path in folder.iterdir():
+            obstore.put(bucket, f"clips/{folder.name}/{path.name}", path.read_bytes())
+        obstore.put(bucket, f"objects/{folder.name}", b"x")
+    zone = LandedStore(bucket, two_cars.lake / "work")
+    monkeypatch.setattr(erasure, "landed", lambda home, store: zone)
+    report = erase(two_cars, "car-1", utc_ns=1, store="s3://bucket")
+    assert report.files["landed"] == 2
+    left = {meta["path"] for batch in obstore.list(bucket) for meta in batch}
+    [other] = {str(r["clip_id"]) for r in rows(two_cars, "SELECT clip_id FROM clips")}
+    names = {f"clips/{other}/{name}" for name in ("manifest.json", "ingested.json")}
+    assert left == {f"objects/{other}", *names}
 
 
 def test_a_home_without_a_lake_holds_nothing(home: Home) -> None:
