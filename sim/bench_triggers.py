@@ -20,13 +20,13 @@ from vehicle.contracts.telemetry import STAGE_BUDGET_US
 from vehicle.lookout import Lookout
 from vehicle.signals import Signals
 
-FRAMES: Final = 8_700
+FRAMES: Final = 8_840
 """Ticks driven, shared out over the trials; the 99.9th percentile asks for 6,636."""
 
 PEER_FRAMES: Final = 700
 WORKERS: Final = 2
 KNOWN: Final = 250
-WARM_UP: Final = 50
+WARM_UP: Final = 20
 
 
 def _mined() -> tuple[str, ...]:

@@ -154,7 +154,7 @@ class TrueFlicker:
     """What of the near surroundings the network saw, lost and saw again within a second.
 
     Visible road users that were detected, lost and found again, and tracks where nobody visible is
-    that were gone within a second: both are inconsistent in time, and nobody in the world was.
+    that come and go: both are inconsistent in time, and nobody in the world was.
 
     Args:
         rate_hz: ticks per second.
@@ -164,12 +164,11 @@ class TrueFlicker:
         self._second = round(rate_hz)
         self._seen: dict[int, deque[bool]] = {}
         self._blinked: dict[int, int] = {}
-        self._ghosts: dict[int, tuple[int, int]] = {}  # first and last tick of a track at nobody
-        self._real: set[int] = set()
+        self._ghosts: dict[int, _Ghost] = {}
         self._tick = 0
 
     def of(self, boxes: np.ndarray, scene: Scene) -> float:
-        """Return the share of the near ones of the last second, ghosts included, that blinked."""
+        """Return the share of what was detected near in the last second that blinked in it."""
         self._tick += 1
         near = boxes[
             (np.hypot(boxes[:, _X], boxes[:, _Y]) <= NEAR_M) & (boxes[:, _PX] >= VISIBLE_PX)
@@ -187,28 +186,40 @@ class TrueFlicker:
             if detected and True in row[:-1] and not row[-2]:
                 self._blinked[int(box[_ID])] = self._tick
         recent = sum(self._tick - t <= self._second for a, t in self._blinked.items() if a in here)
-        ghosts = self._gone_ghosts(near, scene.tracks)
-        return (recent + ghosts) / (len(here) + ghosts) if recent or ghosts else 0.0
+        blinking, ghosts = self._blinking_ghosts(near, scene.tracks)
+        detected_lately = sum(any(self._seen[actor]) for actor in here)
+        return (recent + blinking) / max(1, detected_lately + ghosts)
 
-    def _gone_ghosts(self, near: np.ndarray, tracks: np.ndarray) -> int:
-        """Return how many tracks at nobody came and went within the last second."""
-        present = set(tracks["track_id"].tolist())
-        for number, x, y in zip(
-            tracks["track_id"].tolist(), tracks["x_m"], tracks["y_m"], strict=True
-        ):
+    def _blinking_ghosts(self, near: np.ndarray, tracks: np.ndarray) -> tuple[int, int]:
+        """Return how many tracks at nobody came and went in the last second, and how many were."""
+        present, lately = set(tracks["track_id"].tolist()), self._tick - self._second
+        for track in tracks:
+            number, x, y = int(track["track_id"]), float(track["x_m"]), float(track["y_m"])
             apart = np.hypot(near[:, _X] - x, near[:, _Y] - y)
             if apart.size and float(apart.min()) < MATCH_M:
-                self._real.add(number)
-            elif math.hypot(x, y) <= NEAR_M and number not in self._real:
-                first, _ = self._ghosts.get(number, (self._tick, 0))
-                self._ghosts[number] = (first, self._tick)
-        for number in [n for n in self._ghosts if n in self._real]:
+                self._ghosts.pop(number, None)
+            elif math.hypot(x, y) <= NEAR_M:
+                ghost = self._ghosts.setdefault(number, _Ghost(self._tick))
+                lost = bool(track["coasted_ticks"])
+                ghost.blinked = self._tick if ghost.lost and not lost else ghost.blinked
+                ghost.last, ghost.lost = self._tick, lost
+        for number in [n for n, ghost in self._ghosts.items() if ghost.last < lately]:
             del self._ghosts[number]
-        return sum(
-            last - first < self._second and self._tick - last <= self._second
-            for number, (first, last) in self._ghosts.items()
-            if number not in present
-        )
+        for number, ghost in self._ghosts.items():
+            if number not in present and ghost.last - ghost.first < self._second:
+                ghost.blinked = ghost.last
+        blinking = sum(ghost.blinked >= lately for ghost in self._ghosts.values())
+        return blinking, len(self._ghosts)
+
+
+@dataclass(slots=True)
+class _Ghost:
+    """A track where nobody visible is: first and last tick, last blink, whether it is lost now."""
+
+    first: int
+    last: int = 0
+    blinked: int = -(1 << 62)
+    lost: bool = False
 
 
 def intervals(
