@@ -19,7 +19,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
-from fleet.campaign import Campaigns
+from fleet.campaign import CampaignCorruptError, Campaigns
 from fleet.grants import GrantError
 from fleet.inbox import MOST_SUMMARIES, Summaries, Wanted
 from fleet.landing import (
@@ -30,7 +30,7 @@ from fleet.landing import (
     UploadTooLargeError,
     check_sha256,
 )
-from fleet.registry import Registry, check_car_id
+from fleet.registry import Registry, RegistryCorruptError, RegistryOldError, check_car_id
 from fleet.store import LocalStore, Store, StoreDownError
 from fleet.tls import UnauthorisedError, peer
 from vehicle.contracts import wire
@@ -92,9 +92,13 @@ STATUS: Final[dict[type[RefusedError], int]] = {
     DigestMismatchError: 422,
     IncompleteClipError: 422,
     ContractError: 422,
+    CampaignCorruptError: 500,
+    RegistryCorruptError: 500,
+    RegistryOldError: 500,
     StoreDownError: 503,
 }
-"""Status of each refusal; 400 for the rest."""
+"""Status of each refusal; 400 for the rest. 500: home must be mended; cars keep what they have and
+try again."""
 
 STRIPES: Final = 64
 

@@ -84,9 +84,11 @@ class Uploads:
             file.truncate(size_bytes)
         return {}
 
-    def put(self, sha256: str, number: int, offset: int, data: bytes) -> None:
+    def put(self, sha256: str, part: PartDigest, offset: int, data: bytes) -> None:
         """Put one part in its place.
 
+        Args:
+            part: which one, and the sha256 that `data` was found to have.
         Raises:
             PartsMissingError: nobody began this content, or it was discarded since.
         """
@@ -99,7 +101,7 @@ class Uploads:
         except FileNotFoundError:
             raise PartsMissingError(f"{sha256[:12]} is not begun here; ask for it again") from None
         with self._list(sha256).open("a") as file:
-            file.write(f"{number} {len(data)} {wire.digest(data)}\n")
+            file.write(f"{part.number} {len(data)} {part.sha256}\n")
 
     def complete(self, sha256: str, parts: Sequence[PartDigest]) -> None:
         """Take the parts for the whole, and check that it is.

@@ -16,6 +16,7 @@ from vehicle.contracts.home import Home
 from vehicle.contracts.uplink import (
     PART_BYTES,
     Part,
+    PartDigest,
     Upload,
     UploadAsk,
     UploadParts,
@@ -148,7 +149,8 @@ class LocalStore:
                 f"part {grant.number}: {len(data)} bytes of sha256 {found}, said to be "
                 f"{checksum[:80]!r}; expected {grant.length} of {checksum_of(grant.part_sha256)}"
             )
-        Uploads(self._home, grant.car_id).put(grant.sha256, grant.number, grant.offset, data)
+        part = PartDigest(number=grant.number, sha256=grant.part_sha256)
+        Uploads(self._home, grant.car_id).put(grant.sha256, part, grant.offset, data)
 
     def complete(self, car_id: str, sha256: str, parts: UploadParts) -> None:
         """See Store."""

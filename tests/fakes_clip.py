@@ -49,12 +49,12 @@ def put_in_outbox(outbox: Path, content: bytes, car_id: str = "car-1") -> ClipMa
 class GatewayProcess:
     """A real gateway in a process of its own, on a free port of loopback."""
 
-    def __init__(self, home: Path, port: int = 0) -> None:
+    def __init__(self, home: Path, port: int = 0, *more: str) -> None:
         self._url_file = home / "url"
         self._url_file.unlink(missing_ok=True)
         command = [sys.executable, "-m", "roadloop", "fleet", "serve", "--port", str(port)]
         self.process = subprocess.Popen(
-            [*command, "--url-file", str(self._url_file)],
+            [*command, "--url-file", str(self._url_file), *more],
             env={**os.environ, "ROADLOOP_HOME": str(home)},
             stdout=subprocess.DEVNULL,
         )

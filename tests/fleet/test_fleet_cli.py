@@ -28,8 +28,9 @@ def roadloop(home, *words, stdin=None):
 def put_in(home, car, content):
     uploads, sha256 = Uploads(home, car), wire.digest(content)
     uploads.begin(sha256, len(content))
-    uploads.put(sha256, 1, 0, content)
-    uploads.complete(sha256, [PartDigest(number=1, sha256=sha256)])
+    part = PartDigest(number=1, sha256=sha256)
+    uploads.put(sha256, part, 0, content)
+    uploads.complete(sha256, [part])
 
 
 def tell(home, car, content):

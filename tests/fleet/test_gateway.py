@@ -340,6 +340,17 @@ def test_inbox_has_the_cars_campaigns_and_what_home_wants(door, home):
     assert wire.from_bytes(Inbox, door.get("/v1/cars/car-1/inbox").content).wanted == ()
 
 
+def test_what_is_broken_at_home_is_not_the_cars_fault(door, home):
+    folder = home.fleet / "campaigns"
+    folder.mkdir()
+    (folder / "x.json").write_text("{}")
+    answer = door.get("/v1/cars/car-1/inbox")
+    assert (answer.status_code, answer.json()["error"]) == (500, "CampaignCorruptError")
+    (home.fleet / "registry.json").write_text('{"cars":{},"schema":"registry/1"}')
+    answer = door.head(CLIP)
+    assert answer.status_code == 500
+
+
 def test_summary_is_kept_and_answered_with_whether_home_asks_for_the_clip(door, home):
     data = summary_of(facts={"min_ttc_s": 0.5})
     assert door.put(SUMMARY, content=data).json()["want"] is False

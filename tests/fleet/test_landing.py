@@ -31,11 +31,15 @@ def digests(content: bytes = CONTENT) -> list[PartDigest]:
     ]
 
 
+def put(uploads: Uploads, number: int, offset: int, data: bytes, sha256: str = SHA) -> None:
+    uploads.put(sha256, PartDigest(number=number, sha256=wire.digest(data)), offset, data)
+
+
 def upload(home: Home, content: bytes = CONTENT, car: str = "car-1", name: str = "") -> Uploads:
     uploads, sha256 = Uploads(home, car), name or wire.digest(content)
     uploads.begin(sha256, len(content))
     for number, offset, size in cut(len(content), PART):
-        uploads.put(sha256, number, offset, content[offset : offset + size])
+        put(uploads, number, offset, content[offset : offset + size], sha256)
     uploads.complete(sha256, digests(content))
     return uploads
 
@@ -45,7 +49,7 @@ def test_parts_in_any_order_become_a_checked_whole(tmp_path):
     assert uploads.begin(SHA, len(CONTENT)) == {}
     for number, offset, size in reversed(list(cut(len(CONTENT), PART))):
         assert uploads.whole(SHA) is None
-        uploads.put(SHA, number, offset, CONTENT[offset : offset + size])
+        put(uploads, number, offset, CONTENT[offset : offset + size])
     assert uploads.begin(SHA, len(CONTENT)) == {p.number: p.sha256 for p in digests()}
     assert uploads.received(SHA) == len(CONTENT)
     uploads.complete(SHA, digests())
@@ -59,17 +63,17 @@ def test_complete_without_all_parts_says_which(tmp_path):
     with pytest.raises(PartsMissingError, match="ask"):
         uploads.complete(SHA, digests())
     uploads.begin(SHA, len(CONTENT))
-    uploads.put(SHA, 1, 0, CONTENT[:PART])
+    put(uploads, 1, 0, CONTENT[:PART])
     with pytest.raises(PartsMissingError, match="2 of 3 parts are not here, the first is 2"):
         uploads.complete(SHA, digests())
     with pytest.raises(PartsMissingError, match="not begun"):
-        Uploads(Home(tmp_path), "car-2").put(SHA, 1, 0, b"x")
+        put(Uploads(Home(tmp_path), "car-2"), 1, 0, b"x")
 
 
 def test_line_cut_by_a_crash_is_a_part_that_is_not_here(tmp_path):
     uploads = Uploads(Home(tmp_path), "car-1")
     uploads.begin(SHA, len(CONTENT))
-    uploads.put(SHA, 1, 0, CONTENT[:PART])
+    put(uploads, 1, 0, CONTENT[:PART])
     [lines] = (tmp_path / "fleet" / "uploads" / "car-1").glob("*.have")
     with lines.open("a") as file:
         file.write("2 4096 abc")
@@ -89,7 +93,7 @@ def test_part_that_a_power_loss_took_is_found_missing_when_the_whole_is_checked(
     uploads = Uploads(home, "car-1")
     uploads.begin(SHA, len(CONTENT))
     for number, offset, size in cut(len(CONTENT), PART):
-        uploads.put(SHA, number, offset, CONTENT[offset : offset + size])
+        put(uploads, number, offset, CONTENT[offset : offset + size])
     [part] = (tmp_path / "fleet" / "uploads" / "car-1").glob("*.part")
     with part.open("r+b") as file:
         file.write(bytes(PART))
@@ -131,7 +135,7 @@ def test_manifest_without_its_files_names_all_that_is_missing(tmp_path):
     home = Home(tmp_path)
     uploads = Uploads(home, "car-1")
     uploads.begin(SHA, len(CONTENT))
-    uploads.put(SHA, 1, 0, CONTENT[:PART])
+    put(uploads, 1, 0, CONTENT[:PART])
     other = FileEntry(name="truth.npz", sha256="0" * 64, size_bytes=5)
     clip = manifest_of(CONTENT)
     with pytest.raises(IncompleteClipError) as refusal:

@@ -1,15 +1,18 @@
 """Against a real S3 server: what cars put there lands whole, once, and nobody reaches further."""
 
+import json
 import threading
 from datetime import timedelta
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from fakes_clip import manifest_of, put_in_outbox
+from fakes_clip import GatewayProcess, manifest_of, put_in_outbox
 from fakes_gateway import client, enrol_car, gateway
 from fakes_s3 import BUCKET, S3Server, s3_server  # noqa: F401
+from typer.testing import CliRunner
 
+from fleet.cli import app
 from fleet.gateway import Limits
 from fleet.landing import (
     DigestMismatchError,
@@ -246,6 +249,21 @@ def test_car_sends_to_the_store_by_the_same_way_as_to_a_folder(store, tmp_path):
         report = uplink.send_all()
     assert report.sent == (manifest.clip_id,), report
     assert list(store.clips()) == [manifest]
+
+
+def test_gateway_and_status_take_the_store_by_its_address(store, tmp_path, monkeypatch):
+    home, address = Home(tmp_path), f"s3://{BUCKET}/{store._prefix}"
+    folder = enrol_car(home)
+    with (
+        GatewayProcess(tmp_path, 0, "--store", address) as process,
+        client(folder, process.url) as car,
+    ):
+        path = f"/v1/cars/car-1/uploads/{wire.digest(b'x')}"
+        answer = car.post(path, content=wire.to_bytes(ask_of(b"x")))
+        put(wire.from_bytes(Upload, answer.content).parts[0], b"x")
+    monkeypatch.setenv("ROADLOOP_HOME", str(tmp_path))
+    told = CliRunner().invoke(app, ["status", "--store", address, "--json"])
+    assert json.loads(told.output)["cars"]["car-1"]["pending_bytes"] == 1
 
 
 def test_store_that_is_none_or_away_is_named(tmp_path, monkeypatch):
