@@ -195,3 +195,14 @@ def test_novelty_counts_each_dimension_in_spreads_of_the_known_set() -> None:
         assert novelty.of(frame) == pytest.approx(wanted, abs=1e-9)
     assert novelty.of(known[3]) == pytest.approx(0.0, abs=1e-6)
     assert math.isnan(novelty.of(np.zeros(3)))
+
+
+def test_jerk_is_the_change_of_acceleration_over_three_tenths_of_a_second() -> None:
+    jerks = signal("jerk_mps3", [{"accel": a} for a in (0.0, -0.5, -1.0, -1.5, -1.5, -1.5, -1.5)])
+    assert jerks[0] is None
+    assert jerks[1:] == pytest.approx([-5.0, -5.0, -5.0, -10.0 / 3, -5.0 / 3, 0.0])
+
+
+def test_an_answer_of_the_shadow_is_forgotten_after_a_second() -> None:
+    spec = TriggerSpec(name="s", kind="shadow_disagreement", threshold=0.5, min_interval_s=0.0)
+    assert fired(spec, [{}] * 20, {3: 0.9}) == list(range(3, 14))
