@@ -30,6 +30,9 @@ GAP_S: Final = (0.1, 1.1)
 LATE_S: Final = 2.5
 """A victim is killed up to so long after it is there: while it starts, while it works."""
 
+AT_WORK: Final = 0.8
+"""Share of the recorder's deaths that come after it has begun to read, not while it starts."""
+
 FILES, FILE_BYTES, ROUNDS = 4, 32 << 20, 3
 """What throughput is measured with."""
 
@@ -83,7 +86,7 @@ def _kill(chain: Chain, kills: int, drives: int, progress: Callable[[float], Non
         with chain.drive(f"drive-{drive}"):
             for victim in mine:
                 chain.run_s(draw.uniform(*GAP_S))
-                chain.wait_for(victim)
+                chain.wait_for(victim, at_work=draw.random() < AT_WORK)
                 chain.run_s(draw.uniform(0.0, LATE_S) if victim in ("gateway", "ingest") else 0.0)
                 killed[victim] += chain.kill(victim)
                 progress(killed.total() / max(1, kills))

@@ -34,14 +34,14 @@ from vehicle.restart import RestartPolicy
 
 CAR: Final = "kills"
 VICTIMS: Final = ("recorder", "uplink", "gateway", "ingest")
-TICK_S, RATE_HZ = 1 / 30, 10.0
-"""Ten frames of the drive are a second of it, and pass in a third of a second."""
+TICK_S, RATE_HZ = 1 / 20, 10.0
+"""Ten frames of the drive are a second of it, and pass in half a second."""
 
-EVERY_S: Final = (0.4, 2.2)
+EVERY_S: Final = (0.5, 3.0)
 """Between two events, seconds that pass: some windows touch, some do not."""
 
 SLOTS: Final = 450
-"""Of the ring: fifteen seconds that pass, more than any restart of a recorder takes here."""
+"""Of the ring: 22 seconds that pass. A recorder may be killed several times while it starts."""
 
 START_S: Final = 60.0
 SETTINGS: Final = RestartPolicy(first_wait_s=0.01, longest_wait_s=0.05, deaths=1_000_000)
@@ -124,10 +124,10 @@ class Chain:
                 self._due_ns += round(TICK_S * 1e9)
             self._look()
 
-    def wait_for(self, victim: str) -> None:
-        """Let time pass until a victim is there."""
+    def wait_for(self, victim: str, *, at_work: bool = False) -> None:
+        """Let time pass until a victim is there; with `at_work` a recorder has begun to read."""
         give_up_ns = self._clock.mono_ns() + round(START_S * 1e9)
-        while not self._pid(victim):
+        while not self._pid(victim) or (at_work and not self._works(victim)):
             if self._clock.mono_ns() > give_up_ns:
                 raise ChainError(f"{victim} did not come back in {START_S:.0f} s{self._words()}")
             self.run_s(TICK_S)
@@ -210,6 +210,9 @@ class Chain:
             return subprocess.Popen(
                 command(*words), env=environment(self.home), stdout=log, stderr=log
             )
+
+    def _works(self, victim: str) -> bool:
+        return victim != "recorder" or (self._car is not None and self._car.is_recorded())
 
     def _pid(self, victim: str) -> int:
         if victim in ("recorder", "uplink"):

@@ -40,11 +40,13 @@ def count(chain: "Chain") -> dict[str, Any]:
         ).to_pylist()
         objects = lake.sql("SELECT clip_id, object_sha256 FROM clips").to_pylist()
     known = {(row["route_id"], row["frame_id"]) for row in events}
+    lost = sorted(chain.fired - known)
     left = sorted(orphans(chain.home, {row["object_sha256"] for row in objects}))
     return {
         "clips": rows["clips"],
         "ticks": rows["ticks"],
-        "events_lost": len(chain.fired - known),
+        "events_lost": len(lost),
+        "lost_names": [f"{route} frame {frame_id}" for route, frame_id in lost[:5]],
         "twice": sum(row["n"] - 1 for row in events) + rows["clips_twice"] + rows["ticks_twice"],
         "holes": holes["n"],
         "quarantined": len(list((chain.home.lake / "quarantine").glob("*"))),

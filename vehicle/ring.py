@@ -324,8 +324,13 @@ class RingReader:
         return self._ring.head - int(self._words[_CURSOR])
 
     def rewind(self) -> None:
-        """Go back to the oldest frame the ring holds: who starts anew has kept nothing of them."""
-        self._words[_CURSOR] = max(0, self._ring.head - self._ring.slots + 1)
+        """Go back to the oldest frame the ring holds: who starts anew has kept nothing of them.
+
+        Frames that came round while nobody read here are counted as lost.
+        """
+        oldest = max(0, self._ring.head - self._ring.slots + 1)
+        self._words[_LOST] += max(0, oldest - int(self._words[_CURSOR]))
+        self._words[_CURSOR] = oldest
 
     def newest(self) -> tuple[Slot | None, int]:
         """Return the newest frame if it was not taken yet, and how many were passed over for it.

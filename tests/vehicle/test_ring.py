@@ -127,6 +127,20 @@ def test_place_of_a_dead_reader_is_taken_over_and_that_of_a_living_one_refused()
     ring.close()
 
 
+def test_frames_that_came_round_while_nobody_read_are_counted_as_lost():
+    ring = Ring(None, slots=4)
+    ring.reader(0)
+    for i in range(10):
+        ring.write(FrameSet(frame_id=i, mono_ns=i, images={}), b"", i)
+    again = ring.reader(0)  # its process was killed before it read anything
+    again.rewind()
+    found = [slot.frame_id for slot in iter(again.next, None)]
+    assert (found, again.lost) == ([7, 8, 9], 7)
+    again.rewind()
+    assert again.lost == 7
+    ring.close()
+
+
 def test_note_of_a_writer_killed_at_it_is_no_note_and_the_next_one_is_whole():
     ring = Ring(None, slots=2)
     ring.leave_note(3, b"first")
