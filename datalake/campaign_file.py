@@ -66,6 +66,8 @@ def add_trigger(path: Path, spec: TriggerSpec) -> Campaign:
     Raises:
         CampaignFileError: the file is no campaign, or has a trigger of that name.
     """
+    if path.suffix != ".toml":
+        raise CampaignFileError(f"{path}: expected a name ending in .toml")
     try:
         text = path.read_text() if path.exists() else _new(path.stem)
         if any(t.get("name") == spec.name for t in tomllib.loads(text).get("triggers", ())):
@@ -91,6 +93,8 @@ def set_known(path: Path, rows: Iterable[Iterable[float]], new: TriggerSpec) -> 
         CampaignFileError: the file is no campaign, or its `known` is not as this writes it.
     """
     listed = ",\n".join(f"  {json.dumps(list(row))}" for row in rows)
+    if path.suffix != ".toml":
+        raise CampaignFileError(f"{path}: expected a name ending in .toml")
     try:
         text = path.read_text() if path.exists() else f"{_new(path.stem)}\n{_table(new)}"
         text = _KNOWN.sub("", text)

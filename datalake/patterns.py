@@ -74,9 +74,11 @@ _ORDER: Final = "PARTITION BY clip_id ORDER BY mono_ns"
 _READ: Final = {
     "uncertainty_ratio": "CASE WHEN t.fresh = 1 AND NOT isnan(t.uncertainty_ratio) "
     "THEN t.uncertainty_ratio END",
+    "total_us": "CASE WHEN t.missed IS NOT NULL THEN CAST(t.total_us AS DOUBLE) END",
     "rung_index": f"list_position([{', '.join(map(quoted, RUNGS))}], t.rung) - 1",
 }
-"""Signals that the lake keeps in another form than the car's language asks for."""
+"""Signals that the lake keeps in another form than the car's language asks for: uncertainty is
+unknown where the network did not run, and time where nobody waited for the tick (a replay)."""
 
 _WHOLE: Final = {c.name for t in (TICKS, TRACKS) for c in t.columns if c.kind == INT}
 """Columns that are reckoned with as DOUBLE, so that no product overflows."""

@@ -194,7 +194,8 @@ def _tick_row(manifest: ClipManifest, record: Record, luma: Mapping[int, float])
     if scene is not None:
         row["n_tracks"] = len(scene.tracks)
         row["fresh"] = int(scene.fresh)
-        row["uncertainty_ratio"] = _finite(scene.uncertainty_ratio)
+        if scene.fresh:  # else it is that of the last frame the network ran on
+            row["uncertainty_ratio"] = _finite(scene.uncertainty_ratio)
         if ego is not None:
             row["ttc_s"] = time_to_collision_s(scene.tracks, ego.speed_mps, ego.curvature_1pm)
     return row | _loop_columns(record.tick) if record.tick is not None else row

@@ -132,6 +132,8 @@ def test_a_trigger_is_added_to_a_file_and_the_rest_of_it_stays(tmp_path: Path) -
     assert path.read_text().startswith("# mine\n")
     with pytest.raises(CampaignFileError, match="--name"):
         add_trigger(path, SPEC)
+    with pytest.raises(CampaignFileError, match=r"\.toml"):
+        add_trigger(tmp_path / "braking.json", SPEC)
     assert read_campaign(Home(tmp_path), str(path)) == campaign
 
 

@@ -23,7 +23,8 @@ VALUES = [-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0]
 SECONDS = [0.125, 0.25, 0.5, 1.0]
 STEPS_NS = [62_500_000, 125_000_000, 250_000_000]
 PLAIN = ["speed_mps", "accel_mps2", "ttc_s", "missed"]
-NUMBERS = [*PLAIN, "n_tracks", "fresh", "uncertainty_ratio", "rung_index"]
+KEPT = ["limited_by", "rung", "total_us"]
+NUMBERS = [*PLAIN, "n_tracks", "fresh", "uncertainty_ratio", "rung_index", "total_us"]
 TRACK_NUMBERS = ["range_m", "speed_mps", "x_m", "vy_mps", "age_ticks", "track_id"]
 TRACK_KINDS = ["car", "pedestrian"]
 
@@ -141,6 +142,7 @@ TICK = st.fixed_dictionaries(
         "seen": st.none() | st.lists(ROAD_USERS, max_size=3),
         **dict.fromkeys(PLAIN[:-1], UNKNOWN),
         "missed": st.none() | st.integers(0, 1),
+        "total_us": st.integers(0, 3),
     }
 )
 HISTORY = st.lists(TICK, min_size=1, max_size=12)
@@ -161,6 +163,8 @@ def in_the_car(pattern: tree.Pattern, history: list[dict[str, Any]]) -> list[int
         now_ns += tick["step_ns"]
         values = {k: tick[k] for k in (*PLAIN, "limited_by") if tick[k] is not None}
         values |= {"rung": tick["rung"], "rung_index": float(RUNGS.index(tick["rung"]))}
+        if tick["missed"] is not None:  # somebody waits for the ticks
+            values["total_us"] = float(tick["total_us"])
         scene = None
         if tick["seen"] is not None:
             scene = scene_of(frame, tick["seen"])
@@ -190,7 +194,7 @@ def rows_of(clip: str, history: list[dict[str, Any]]) -> tuple[list[Any], list[A
     for frame, tick in enumerate(history):
         now_ns += tick["step_ns"]
         key = {"clip_id": clip, "frame_id": frame}
-        row = {**key, "mono_ns": now_ns, **{k: tick[k] for k in (*PLAIN, "limited_by", "rung")}}
+        row = {**key, "mono_ns": now_ns, **{k: tick[k] for k in (*PLAIN, *KEPT)}}
         if tick["seen"] is not None:
             row |= {"n_tracks": len(tick["seen"]), "fresh": int(tick["fresh"])}
             row["uncertainty_ratio"] = tick["uncertainty_ratio"]
@@ -229,7 +233,13 @@ def test_car_and_lake_fire_on_the_same_ticks(
     assert in_the_lake(database, text, histories) == expected
 
 
-EASY = {"step_ns": 125_000_000, "rung": "full", "limited_by": None, "fresh": True} | {
+EASY = {
+    "step_ns": 125_000_000,
+    "rung": "full",
+    "limited_by": None,
+    "fresh": True,
+    "total_us": 0,
+} | {
     **dict.fromkeys([*PLAIN, "uncertainty_ratio"]),
     "seen": [],
 }

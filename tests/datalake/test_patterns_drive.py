@@ -1,8 +1,10 @@
 """What the car's triggers fired on along a real drive, the lake's SQL finds in what was logged."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from lake_parts import observation, tick
 
 from datalake.ingest import ingest
 from datalake.lake import Lake
@@ -25,6 +27,26 @@ SAID = {
     "driver": "human_gap_m > 0.3 and not seen(takeover == 1, 2)",
     "sequence": "rises(nearest(kind == 'car') < 12) then change(speed_mps, 1) < 0 within 2 s",
 }
+
+
+def test_a_network_that_did_not_run_is_unknown_in_car_and_lake_alike(
+    home: Home, tmp_path: Path
+) -> None:
+    route = tmp_path / "coasting.mcap"
+    with RouteWriter(route, None, rate_hz=10.0, metadata={}) as writer:
+        for frame, fresh in enumerate((True, False)):
+            obs = observation(frame, 0, 100, None)
+            driven = tick(obs)
+            assert driven.scene is not None
+            scene = replace(driven.scene, fresh=fresh, uncertainty_ratio=0.9)
+            writer.write(obs, replace(driven, scene=scene))
+    land(home, route)
+    ingest(home)
+    with Lake(home) as lake:
+        ratios = lake.sql("SELECT uncertainty_ratio FROM ticks ORDER BY frame_id").to_pylist()
+        found = lake.sql(compiled("uncertainty_ratio > 0.5").sql)["frame_id"].to_pylist()
+    assert [row["uncertainty_ratio"] for row in ratios] == [0.9, None]
+    assert found == [0]
 
 
 @pytest.mark.slow
