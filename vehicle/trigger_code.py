@@ -8,9 +8,9 @@ With a tree `ttc_s < 2 and held(tracks(range_m < 9) >= 1, 1)` the function reads
 
     def tick(get, rows, now, state, fired):
         v0 = get('ttc_s', nan)
-        c1 = nan if rows is None else float(sum(1 for r in rows if r[1] < 9.0))
-        c2 = push3(now, c1 >= 1.0)
-        if v0 < 2.0 and c2: fired.append((0, v0, 2.0))
+        c1 = nan if rows is None else float(sum([1 for r in rows if (r[1] < 9.0)]))
+        w2 = push0(now, (c1 >= 1.0))
+        if ((v0 < 2.0) and w2): fired.append((0, v0, 2.0))
 """
 
 import math
