@@ -178,18 +178,18 @@ def fired(held: Sequence[Held], spec: TriggerSpec) -> list[Held]:
 def words(told: Forecast) -> list[str]:
     """Return a forecast as sentences."""
     lines = []
-    for rate, where in (
-        (told.fair, "of the random sample and whole drives: what to expect"),
-        (told.every, "of all clips; triggers chose them, so expect fewer"),
+    for rate, where, meaning in (
+        (told.fair, "the random sample and drives taken in whole", "this is what to expect"),
+        (told.every, "all clips", "triggers chose them: expect fewer"),
     ):
         if not rate.hours:
-            lines.append(f"no hour {where}")
+            lines.append(f"the lake holds no hour of {where} yet")
             continue
         least, best, most = rate.per_hour
         lines.append(
-            f"{rate.events} events, {rate.clips} clips in {rate.hours:.3g} h {where}: "
-            f"{best:.3g} clips per car-hour (95 %: {least:.2g} to {most:.2g}), "
-            f"{rate.bytes_per_hour / 1e6:.3g} MB per car-hour"
+            f"{rate.events} events, {rate.clips} clips in {rate.hours:.3g} h of {where}: "
+            f"{best:.3g} clips (95 %: {least:.2g} to {most:.2g}) and "
+            f"{rate.bytes_per_hour / 1e6:.3g} MB per car-hour; {meaning}"
         )
     return lines
 

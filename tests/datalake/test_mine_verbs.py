@@ -111,7 +111,7 @@ def test_from_question_to_trigger_and_back(lake: str, tmp_path: Path) -> None:
     where = "SELECT * FROM ticks WHERE speed_mps > 5 AND NOT accel_mps2 > -2"
     said = done("to-trigger", where, "--name", "both", "--campaign", str(path))
     assert "speed_mps > 5 and accel_mps2 <= -2" in said
-    assert "clips per car-hour" in said
+    assert "MB per car-hour; triggers chose them" in said
     written = tomllib.loads(path.read_text())
     assert [t["when"] for t in written["triggers"]] == [
         "accel_mps2 <= -5",
