@@ -10,14 +10,17 @@ import pytest
 from fakes_clip import GatewayProcess, manifest_of, put_in_outbox
 from fakes_gateway import client, enrol_car, gateway
 from fakes_s3 import BUCKET, S3Server, s3_server  # noqa: F401
+from lake_parts import land
 from typer.testing import CliRunner
 
+from datalake.ingest import ingest
 from fleet.cli import app
 from fleet.gateway import Limits
 from fleet.landing import (
     DigestMismatchError,
     ForeignClipError,
     IncompleteClipError,
+    Landing,
     PartsMissingError,
 )
 from fleet.store import StoreAddressError, StoreDownError, open_store
@@ -264,6 +267,25 @@ def test_gateway_and_status_take_the_store_by_its_address(store, tmp_path, monke
     monkeypatch.setenv("ROADLOOP_HOME", str(tmp_path))
     told = CliRunner().invoke(app, ["status", "--store", address, "--json"])
     assert json.loads(told.output)["cars"]["car-1"]["pending_bytes"] == 1
+
+
+def test_lake_takes_what_landed_on_the_store_and_home_still_knows_it(store, tmp_path):
+    elsewhere, home, address = (
+        Home(tmp_path / "a"),
+        Home(tmp_path),
+        f"s3://{BUCKET}/{store._prefix}",
+    )
+    land(elsewhere)
+    [(folder, manifest)] = Landing(elsewhere).clips()
+    for entry in manifest.files:
+        send(store, (folder / entry.name).read_bytes(), manifest.car_id)
+    assert store.commit(manifest.car_id, manifest)
+    report = ingest(home, store=address)
+    assert (report.ingested, report.quarantined) == (1, []), report
+    assert ingest(home, store=address).ingested == 0
+    assert store.manifest(manifest.clip_id) == manifest
+    assert not store.commit(manifest.car_id, manifest)
+    assert list(store.clips()) == [manifest]
 
 
 def test_store_that_is_none_or_away_is_named(tmp_path, monkeypatch):
