@@ -110,6 +110,7 @@ def _rows(
             "ticks": chain.ticks,
             "rate_hz": RATE_HZ,
             "events": len(chain.fired),
+            "stood still for want of a recorder, s": round(chain.stood_s, 1),
             "frames that no recorder could read": chain.lost_frames,
             "seconds": round(seconds, 1),
         }

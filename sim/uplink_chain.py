@@ -43,6 +43,10 @@ EVERY_S: Final = (0.5, 3.0)
 SLOTS: Final = 450
 """Of the ring: 22 seconds that pass. A recorder may be killed several times while it starts."""
 
+UNREAD: Final = 250
+"""Frames that no recorder has read, at which the drive stands still: it asks what kills do to what
+can be recorded, not how long a ring lasts. What a killed recorder had in hand is still in there."""
+
 START_S: Final = 60.0
 SETTINGS: Final = RestartPolicy(first_wait_s=0.01, longest_wait_s=0.05, deaths=1_000_000)
 CAMPAIGN: Final = Campaign(
@@ -76,6 +80,7 @@ class Chain:
         self.home, self._scratch = Home(scratch / "home"), scratch
         self.fired: set[tuple[str, int]] = set()
         self.ticks = self.lost_frames = 0
+        self.stood_s = 0.0
         self.url = ""
         self._draw, self._clock = random.Random(seed), SystemClock()
         noise = np.random.default_rng(seed)
@@ -107,9 +112,9 @@ class Chain:
             model="", campaigns=(CAMPAIGN,), gateway=self.url, send_every_s=0.2, policy=SETTINGS,
             slots=SLOTS,
         )  # fmt: skip
-        self._route, self._due_ns = route, self._clock.mono_ns()
-        self._next_event = self._frame + 20
+        self._route, self._next_event = route, self._frame + 20
         with Car(setup) as self._car:
+            self._due_ns = self._clock.mono_ns()
             yield
             self.lost_frames += self._car.health()["recorder"].counters["lost_frames"]
         self._car = None
@@ -120,7 +125,7 @@ class Chain:
         while self._clock.mono_ns() < until_ns:
             self._clock.sleep_until(min(self._due_ns, until_ns))
             if self._clock.mono_ns() >= self._due_ns:
-                self._publish()
+                self._tick()
                 self._due_ns += round(TICK_S * 1e9)
             self._look()
 
@@ -175,8 +180,11 @@ class Chain:
             )
         return dict(json.loads(done.stdout))
 
-    def _publish(self) -> None:
+    def _tick(self) -> None:
         assert self._car is not None
+        if self._car.unrecorded > UNREAD:
+            self.stood_s += TICK_S
+            return
         fires = self._frame == self._next_event
         if fires:
             self.fired.add((self._route, self._frame))
@@ -212,7 +220,7 @@ class Chain:
             )
 
     def _works(self, victim: str) -> bool:
-        return victim != "recorder" or (self._car is not None and self._car.is_recorded())
+        return victim != "recorder" or (self._car is not None and self._car.is_recorded)
 
     def _pid(self, victim: str) -> int:
         if victim in ("recorder", "uplink"):

@@ -153,9 +153,15 @@ class Car:
         """Return the process id of a part now, 0 while it is dead."""
         return self.health()[part].counters.get("pid", 0)
 
+    @property
     def is_recorded(self) -> bool:
         """Return whether a recorder reads the ring now."""
         return self._open and self._ring.is_alive(RECORDER)
+
+    @property
+    def unrecorded(self) -> int:
+        """Return how many frames no recorder has read yet."""
+        return self._ring.unread_by(RECORDER) if self._open else 0
 
     def close(self) -> dict[str, Health]:
         """End the drive: the recorder completes its clip, the others stop. Return the last health.

@@ -186,9 +186,13 @@ class Ring:
             raise ReaderBusyError(f"process {owner} is reader {index} of ring {self.name} already")
         return RingReader(self, index)
 
+    def unread_by(self, index: int) -> int:
+        """Return how many frames reader `index` has not taken yet."""
+        return self.head - int(self.reader_words(index)[_CURSOR])
+
     def is_full(self, index: int) -> bool:
         """Return whether the next write would take a frame away from reader `index`."""
-        return self.head - int(self.reader_words(index)[_CURSOR]) >= self._layout.slots
+        return self.unread_by(index) >= self._layout.slots
 
     def wait_for(self, index: int, timeout_s: float) -> bool:
         """Wait until the next write takes nothing away from reader `index`.

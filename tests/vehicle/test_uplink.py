@@ -30,7 +30,7 @@ from vehicle.identity import Identity
 from vehicle.uplink import Uplink, UplinkReport
 from vehicle.uplink_policy import Link
 
-CONTENT = hashlib.shake_256(b"clip").digest(3 * PART_BYTES + 77)
+CONTENT = hashlib.shake_256(b"clip").digest(PART_BYTES + 77)
 SHA = hashlib.sha256(CONTENT).hexdigest()
 
 
@@ -92,11 +92,11 @@ def test_clip_goes_home_once_and_a_receipt_stays(home, outbox):
 @pytest.mark.parametrize("after", [False, True])
 def test_link_cut_at_any_request_delays_and_loses_nothing(home, outbox, after):
     with GatewayProcess(home.root) as gateway:
-        for at in range(1, 11):
+        for at in range(1, 9):
             put_in_outbox(outbox, CONTENT + bytes([at]))
             report = send(home, gateway.url, transport=Cut(home, at, after=after))
             assert (len(report.sent), report.left) == (1, ())
-    assert len(landed(home)) == 10
+    assert len(landed(home)) == 8
     assert Uploads(home, "car-1").pending() == {}
 
 
