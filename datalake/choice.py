@@ -23,6 +23,9 @@ _NO_DUPLICATES: Final = "no_duplicates"
 _LEFT_OUT: Final = "duplicates_left_out"
 _JURISDICTIONS: Final = "jurisdictions"
 
+RESERVED_TAGS: Final = frozenset((_NO_DUPLICATES, _LEFT_OUT, _JURISDICTIONS))
+"""Tags of a manifest that say how its frames were chosen."""
+
 
 class DatasetQueryError(wire.RefusedError):
     """The query does not yield clip_id and frame_id of frames that the lake holds."""

@@ -17,7 +17,13 @@ from typing import Any, Final
 import numpy as np
 
 from datalake import clips
-from datalake.choice import Choice, Chosen, DatasetQueryError, EmptyDatasetError
+from datalake.choice import (
+    RESERVED_TAGS,
+    Choice,
+    Chosen,
+    DatasetQueryError,
+    EmptyDatasetError,
+)
 from datalake.duck import quoted
 from datalake.label import FrameTruth, bev_digest, rasters, roads
 from datalake.lake import Lake
@@ -104,16 +110,12 @@ def create(
         DatasetExistsError, DatasetQueryError, EmptyDatasetError, UnlabelledFramesError,
         MixedRigsError, MissingPictureError, ClosedJurisdictionError: by name; nothing was written.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
-        raise DatasetQueryError(f"dataset name {name!r}: expected letters, digits, - _ .")
-    folder = home.datasets / name
-    if folder.exists() and not replace:
-        raise DatasetExistsError(
-            f"{folder} is there already; choose another name, or give it up with --replace"
-        )
-    choice = Choice(
-        sql=sql, jurisdictions=tuple(sorted(set(jurisdictions))), no_duplicates=no_duplicates
-    )
+    folder = _free_folder(home, name, replace)
+    taken = RESERVED_TAGS & set(tags or {})
+    if taken:
+        raise DatasetQueryError(f"tag {min(taken)!r} is written by what chooses the frames")
+    places = tuple(sorted(set(jurisdictions)))
+    choice = Choice(sql=sql, jurisdictions=places, no_duplicates=no_duplicates)
     with Lake(home) as lake, lake.at(lake.snapshot() if snapshot is None else snapshot) as pinned:
         chosen, told = choice.frames(pinned)
         labels, motions = Labels(home, pinned, chosen), Motions(pinned, chosen)
@@ -146,6 +148,17 @@ def create(
         finally:
             shutil.rmtree(temp, ignore_errors=True)
     return manifest
+
+
+def _free_folder(home: Home, name: str, replace: bool) -> Path:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
+        raise DatasetQueryError(f"dataset name {name!r}: expected letters, digits, - _ .")
+    folder = home.datasets / name
+    if folder.exists() and not replace:
+        raise DatasetExistsError(
+            f"{folder} is there already; choose another name, or give it up with --replace"
+        )
+    return folder
 
 
 def show(home: Home, name: str) -> dict[str, Any]:

@@ -125,6 +125,17 @@ def sheet(
     tiles = [_tile(*pair, height) for pair in zip(found, pictures, strict=True)]
     about = f"{len(tiles)} of {chosen} frames, lake at snapshot {lake.snapshot()}"
     heading = title or (" ".join(query.split()) if isinstance(query, str) else "frames")
+    _save(out, tiles, heading, about)
+    return SheetReport(
+        out=str(out),
+        chosen=chosen,
+        tiles=len(tiles),
+        pictures=len(tiles) - sum(without.values()),
+        without=without,
+    )
+
+
+def _save(out: Path, tiles: Sequence[Tile], heading: str, about: str) -> None:
     if out.suffix.lower() == ".png":
         _, data = cv2.imencode(".png", _page(tiles, heading, about)[:, :, ::-1])
         content = data.tobytes()
@@ -135,13 +146,6 @@ def sheet(
         wire.atomic_write(out, content)
     except OSError as error:
         raise SheetWriteError(f"cannot write {out}: {error.strerror or error}") from error
-    return SheetReport(
-        out=str(out),
-        chosen=chosen,
-        tiles=len(tiles),
-        pictures=len(tiles) - sum(without.values()),
-        without=without,
-    )
 
 
 def _tile(shot: Shot, picture: np.ndarray | None, height: int) -> Tile:

@@ -299,11 +299,8 @@ def known(
         f"{campaign}: {len(made.known)} known vectors of {frames.model} from {len(frames)} "
         "frames; sign it with `roadloop fleet campaign add`"
     )
-    print(
-        f"  novelty of those frames: median {found.median:.3g}; one in a hundred reaches "
-        f"{found.threshold:.3g}"
-        + ("" if found.held_out else " (measured on the frames themselves: one drive only)")
-    )
+    measured = "" if found.held_out else " (of the frames themselves: there is one drive only)"
+    print(f"  novelty: median {found.median:.3g}, 1 % over {found.threshold:.3g}{measured}")
 
 
 def _clip_table(clips: Any) -> Any:

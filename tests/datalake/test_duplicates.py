@@ -9,7 +9,7 @@ from lake_parts import FRAMES, land, write_truth
 from typer.testing import CliRunner
 
 from datalake import dataset, duplicates, vectors
-from datalake.choice import choose
+from datalake.choice import DatasetQueryError, choose
 from datalake.cli import app
 from datalake.duplicates import ThresholdError, clip_duplicates, greedy, thin
 from datalake.ingest import ingest
@@ -115,6 +115,8 @@ def test_a_dataset_without_duplicates_can_be_chosen_again(lake: Lake) -> None:
     manifest = read_manifest(home.datasets / "thin")
     assert manifest.frames == bought["frames"]
     assert manifest.tags["no_duplicates"] == "0.999"
+    with pytest.raises(DatasetQueryError, match="no_duplicates"):
+        dataset.create(home, "tagged", clips, tags={"no_duplicates": "x"})
     again = dataset.create(home, "again", clips, snapshot=manifest.snapshot, no_duplicates=0.999)
     assert [s.frame_id for s in iter_samples(home.datasets / "thin")] == [
         s.frame_id for s in iter_samples(home.datasets / "again")
