@@ -28,10 +28,10 @@ from vehicle.video import Codec, VideoDecoder, VideoEncoder, VideoError, is_keyf
 from vehicle.whole_ticks import CAMERA_TOPIC
 
 CELLS: Final = 2
-LEVELS: Final = 16
-"""What a region keeps: 2 x 2 mean colours in 16 levels, 48 bits. Networks have read mosaics of
-faces down to 8 x 8 cells (McPherson, Shokri, Shmatikov, "Defeating image obfuscation with deep
-learning", 2016), and finer ones add up over the frames of a video; this is not enough for that."""
+STEP: Final = 16
+"""What a region keeps: 2 x 2 means of each plane in 16 levels, 48 bits. Networks have read faces
+from mosaics down to 8 x 8 cells (McPherson, Shokri, Shmatikov, "Defeating image obfuscation with
+deep learning", 2016), and finer ones add up over a video's frames; this is not enough for that."""
 
 _NOBODY: Final = np.zeros(0, TRACK)
 
@@ -96,20 +96,37 @@ def scrub(path: Path, out: Path, detectors: Sequence[Detector]) -> ScrubReport:
     return pass_.report(name_of(detectors))
 
 
-def blur(image: np.ndarray, regions: Sequence[Region]) -> int:
-    """Blur the regions of an RGB picture in place; return how many pixels that were."""
-    height, width = image.shape[:2]
-    for rows, columns in _parts((height, width), regions):
-        part = image[rows, columns]
-        cells = np.zeros((CELLS, CELLS, 3), np.uint8)
-        for i, band in enumerate(np.array_split(part, CELLS, axis=0)):
-            for j, cell in enumerate(np.array_split(band, CELLS, axis=1)):
-                if cell.size:
-                    mean = cell.reshape(-1, 3).sum(axis=0, dtype=np.int64) // (cell.size // 3)
-                    cells[i, j] = (mean * LEVELS // 256) * (256 // LEVELS) + 128 // LEVELS
-        size = part.shape[1], part.shape[0]
-        image[rows, columns] = cv2.resize(cells, size, interpolation=cv2.INTER_LINEAR_EXACT)
-    return int(mask_of((height, width), regions).sum()) if regions else 0
+def blur(planes: np.ndarray, shape: tuple[int, int], regions: Sequence[Region]) -> int:
+    """Blur the regions of a coded picture in place; return how many pixels that were.
+
+    Args:
+        planes: I420, uint8 [h * 3 / 2, w], as `VideoDecoder.planes` gives it.
+        shape: height and width of the picture in it; the rest is padding.
+        regions: what to blur.
+    """
+    high, wide = planes.shape[0] * 2 // 3, planes.shape[1]
+    chroma = planes[high:].reshape(2, high // 2, wide // 2)
+    for rows, columns in _parts(shape, regions):
+        _flatten(planes[:high][rows, columns])
+        half = (
+            slice(rows.start // 2, -(-rows.stop // 2)),
+            slice(columns.start // 2, -(-columns.stop // 2)),
+        )
+        for plane in chroma:
+            _flatten(plane[half])
+    return int(mask_of(shape, regions).sum()) if regions else 0
+
+
+def _flatten(part: np.ndarray) -> None:
+    """Leave of a plane's rectangle, in place, the means of its quarters and what lies between."""
+    cells = np.zeros((CELLS, CELLS), np.uint8)
+    for i, band in enumerate(np.array_split(part, CELLS, axis=0)):
+        for j, cell in enumerate(np.array_split(band, CELLS, axis=1)):
+            if cell.size:
+                mean = int(cell.sum(dtype=np.int64)) // cell.size
+                cells[i, j] = min((mean + STEP // 2) // STEP * STEP, 255)
+    size = part.shape[1], part.shape[0]
+    part[:] = cv2.resize(cells, size, interpolation=cv2.INTER_LINEAR_EXACT)
 
 
 def mask_of(shape: tuple[int, int], regions: Sequence[Region]) -> np.ndarray:
@@ -225,10 +242,11 @@ class _Camera:
         self._waiting.append((data, codec))
         if not (regions or self._seeing or self._encoder):
             return data
-        image = self._decoded()
-        for detector in self._seeing:
-            regions += detector.regions(replace(look, image=image))
-        blurred_px = blur(image, regions)
+        planes = self._decoded()
+        if self._seeing:
+            look = replace(look, image=self._decoder.image(planes))
+            regions += [r for d in self._seeing for r in d.regions(look)]
+        blurred_px = blur(planes, (self._model.height_px, self._model.width_px), regions)
         if not (blurred_px or self._encoder):
             return data
         self._tally.blurred_px += blurred_px
@@ -238,17 +256,17 @@ class _Camera:
         if self._encoder is None:
             size = (self._model.width_px, self._model.height_px)
             self._encoder = VideoEncoder(*size, self._rate_hz, codec)
-        return self._encoder.encode(image)
+        return self._encoder.encode_planes(planes)
 
     def _decoded(self) -> np.ndarray:
-        """Return the picture of the last unit, after all that it builds upon."""
-        image: np.ndarray | None = None
+        """Return the coded picture of the last unit, after all that it builds upon."""
+        planes: np.ndarray | None = None
         for data, codec in self._waiting:
-            image = self._decoder.decode(data, codec)
+            planes = self._decoder.planes(data, codec)
         self._waiting = []
-        if image is None:
+        if planes is None:
             raise ScrubError(f"camera {self._model.name!r}: a picture does not decode")
-        return image
+        return planes
 
 
 def _copy(path: Path, out: Path) -> None:

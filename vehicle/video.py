@@ -81,6 +81,21 @@ class VideoEncoder:
             format="yuv420p",
             dst_colorspace=Colorspace.ITU601,
         )
+        return self._encode(frame)
+
+    def encode_planes(self, planes: np.ndarray) -> bytes:
+        """Return the access unit of a picture as `VideoDecoder.planes` gave it: nothing is lost to
+        colours on the way.
+
+        Raises:
+            VideoError: another size than the encoder was opened for.
+        """
+        shape = ((self._shape[0] + self._pad[0]) * 3 // 2, self._shape[1] + self._pad[1])
+        if planes.shape != shape or planes.dtype != np.uint8:
+            raise VideoError(f"planes are {planes.dtype} {planes.shape}, expected uint8 {shape}")
+        return self._encode(av.VideoFrame.from_ndarray(planes, format="yuv420p"))
+
+    def _encode(self, frame: av.VideoFrame) -> bytes:
         frame.pts = self._count
         self._count += 1
         return b"".join(bytes(p) for p in self._context.encode(frame))
@@ -128,6 +143,24 @@ class VideoDecoder:
             VideoError: the bytes are damaged, the codec is another than h264 and av1, or the
                 picture is smaller than the camera's.
         """
+        frame = self._frame(data, codec)
+        return None if frame is None else self._image(frame)
+
+    def planes(self, data: bytes, codec: str = "h264") -> np.ndarray | None:
+        """Return the picture as it is coded, uint8 [H * 3 / 2, W]: luma, then both chroma planes at
+        half the size (I420), padding included. Returns None and raises as `decode`."""
+        frame = self._frame(data, codec)
+        if frame is None:
+            return None
+        if frame.format.name not in ("yuv420p", "yuvj420p"):
+            raise VideoError(f"{codec} picture is {frame.format.name}, expected yuv420p")
+        return np.array(frame.to_ndarray())
+
+    def image(self, planes: np.ndarray) -> np.ndarray:
+        """Return uint8 [H, W, 3] RGB of `planes`."""
+        return self._image(av.VideoFrame.from_ndarray(planes, format="yuv420p"))
+
+    def _frame(self, data: bytes, codec: str) -> av.VideoFrame | None:
         if codec != self._codec:
             self._open(codec)
         if self.waiting and not is_keyframe(data, codec):
@@ -144,8 +177,11 @@ class VideoDecoder:
                 f"{codec} unit of {len(data)} bytes gave {len(frames)} pictures, not 1"
             )
         self.waiting = False
+        return frames[0]
+
+    def _image(self, frame: av.VideoFrame) -> np.ndarray:
         image = self._reformat.reformat(
-            frames[0], format="rgb24", src_colorspace=Colorspace.ITU601
+            frame, format="rgb24", src_colorspace=Colorspace.ITU601
         ).to_ndarray()
         height, width = self._size
         if image.shape[0] < height or image.shape[1] < width:

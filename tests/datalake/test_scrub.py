@@ -131,20 +131,20 @@ def test_a_track_speaks_for_the_second_before_it_was_believed_in(tmp_path: Path)
 
 def test_blurred_pixels_say_nothing_but_a_few_colours() -> None:
     rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    planes = rng.integers(0, 256, (60, 60), dtype=np.uint8)  # a picture of 40 x 60 pixels
     region = Region(kind="face", left_px=11, top_px=5, right_px=31, bottom_px=29)
-    other = image.copy()
-    shuffled = other[4:30, 10:32].copy()  # the same colours in every quarter, in another order
-    for rows in (slice(0, 13), slice(13, 26)):
-        for columns in (slice(0, 11), slice(11, 22)):
-            cell = shuffled[rows, columns].reshape(-1, 3)
-            shuffled[rows, columns] = rng.permutation(cell).reshape(13, 11, 3)
-    other[4:30, 10:32] = shuffled
+    other = planes.copy()
+    quarters = [(slice(4, 17), slice(10, 21)), (slice(4, 17), slice(21, 32))]
+    quarters += [(slice(17, 30), slice(10, 21)), (slice(17, 30), slice(21, 32))]
+    for quarter in quarters:  # the same values in every quarter, in another order
+        other[quarter] = rng.permutation(other[quarter].ravel()).reshape(other[quarter].shape)
     outside = ~mask_of((40, 60), [region])
-    kept = image[outside].copy()
-    assert blur(image, [region]) == blur(other, [region]) == 26 * 22
-    assert (image == other).all()
-    assert (image[outside] == kept).all()
+    kept = planes[:40][outside].copy()
+    assert (planes != other).any()
+    assert blur(planes, (40, 60), [region]) == blur(other, (40, 60), [region]) == 26 * 22
+    assert (planes == other).all()
+    assert (planes[:40][outside] == kept).all()
+    assert len(np.unique(planes[4:30, 10:32])) < 200
 
 
 class _Everywhere:
@@ -166,7 +166,7 @@ def test_any_detector_can_be_plugged_in(clip: Path, tmp_path: Path) -> None:
     assert report.detector == "tracks@1+everywhere@1"
     assert (report.frames, report.blurred_ratio) == (2 * TICKS, 1.0)
     for observed in RouteReader(tmp_path / "out.mcap").observations():
-        assert float(observed.frame.images["front"].std()) < 8.0
+        assert float(observed.frame.images["front"].std(axis=(0, 1)).max()) < 8.0
 
 
 def test_video_before_the_first_keyframe_is_emptied(clip: Path, tmp_path: Path) -> None:
