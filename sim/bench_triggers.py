@@ -72,7 +72,7 @@ def triggers_bench(
     """
     bench = Bench(name="triggers")
     ticks = max(5, round(frames / len(TRIALS)))
-    known = known_embeddings(KNOWN)
+    known = known_embeddings(min(KNOWN, frames))
     progress(0.05)
     drives = _drive_all(ticks, known, lambda share: progress(0.05 + 0.75 * share))
     kept = [drove.ticks for drove in drives]
