@@ -121,32 +121,31 @@ def create(
         labels, motions = Labels(home, pinned, chosen), Motions(pinned, chosen)
         rig = _one_rig(home, pinned, chosen)
         samples = _samples(home, chosen, labels, motions, progress)
-        temp = folder.with_name(f".{name}.{os.getpid()}.part")
-        try:
-            temp.mkdir(parents=True)
-            files, boxes, frames = _write_shards(temp, samples)
-            manifest = DatasetManifest(
-                name=name,
-                snapshot=pinned.snapshot(),
-                query=sql,
-                rig=rig,
-                frames=frames,
-                boxes=boxes,
-                sources=tuple(chosen),
-                files=files,
-                tags={**(tags or {}), **told},
-            )
-            wire.atomic_write(temp / "dataset.json", wire.to_bytes(manifest))
-            _pin(lake, manifest)  # before the rename: no dataset is ever without its pin
-            shutil.rmtree(folder, ignore_errors=True)
-            temp.rename(folder)
-            wire.sync_folder(folder.parent)
-        except OSError as error:
-            if isinstance(error, wire.RefusedError):
-                raise
-            raise DatasetWriteError(f"cannot write {folder}: {error}; free some space") from error
-        finally:
-            shutil.rmtree(temp, ignore_errors=True)
+        facts = {"name": name, "snapshot": pinned.snapshot(), "query": sql, "rig": rig}
+        facts |= {"sources": tuple(chosen), "tags": {**(tags or {}), **told}}
+        return _publish(lake, folder, samples, facts)
+
+
+def _publish(
+    lake: Lake, folder: Path, samples: Iterator[Sample], facts: dict[str, Any]
+) -> DatasetManifest:
+    """Write the shards, pin the snapshot, and let the folder appear by one rename."""
+    temp = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        temp.mkdir(parents=True)
+        files, boxes, frames = _write_shards(temp, samples)
+        manifest = DatasetManifest(files=files, boxes=boxes, frames=frames, **facts)
+        wire.atomic_write(temp / "dataset.json", wire.to_bytes(manifest))
+        _pin(lake, manifest)  # before the rename: no dataset is ever without its pin
+        shutil.rmtree(folder, ignore_errors=True)
+        temp.rename(folder)
+        wire.sync_folder(folder.parent)
+    except OSError as error:
+        if isinstance(error, wire.RefusedError):
+            raise
+        raise DatasetWriteError(f"cannot write {folder}: {error}; free some space") from error
+    finally:
+        shutil.rmtree(temp, ignore_errors=True)
     return manifest
 
 
