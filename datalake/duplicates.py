@@ -9,7 +9,7 @@ How near is near depends on the network: docs/how-to/find-similar.md has the shi
 
 import contextlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,6 +26,8 @@ _SLACK: Final = 1e-5
 
 CLIP_SHARE: Final = 0.9
 """A clip of which so much is in earlier clips adds nothing."""
+
+Progress = Callable[[int, int], None]
 
 Chosen = Mapping[str, Sequence[int]]
 """clip_id -> frame_ids in order."""
@@ -58,7 +60,7 @@ class Thinned:
     unjudged: int
 
 
-def thin(lake: Lake, chosen: Chosen, threshold: float) -> Thinned:
+def thin(lake: Lake, chosen: Chosen, threshold: float, progress: Progress | None = None) -> Thinned:
     """Leave out near-duplicates among frames.
 
     A frame that several networks saw is judged by the one that saw most frames of the lake;
@@ -67,6 +69,7 @@ def thin(lake: Lake, chosen: Chosen, threshold: float) -> Thinned:
     Args:
         chosen: frames of the lake.
         threshold: least cosine of duplicates, over 0, up to 1.
+        progress: called with frames judged and in all, for each network.
     Raises:
         ThresholdError: outside of that.
     """
@@ -83,7 +86,7 @@ def thin(lake: Lake, chosen: Chosen, threshold: float) -> Thinned:
         fresh = unique - judged
         rows = [r for r in range(len(vectors)) if vectors.key(r) in fresh]
         rows.sort(key=lambda r: moments[vectors.key(r)][0])
-        stays = greedy(vectors.unit_NE[rows], threshold)
+        stays = greedy(vectors.unit_NE[rows], threshold, progress)
         judged |= {vectors.key(r) for r in rows}
         gone |= {vectors.key(r) for r, s in zip(rows, stays, strict=True) if not s}
     kept: dict[str, list[int]] = {}
@@ -97,7 +100,7 @@ def thin(lake: Lake, chosen: Chosen, threshold: float) -> Thinned:
     )
 
 
-def greedy(unit_NE: np.ndarray, threshold: float) -> np.ndarray:
+def greedy(unit_NE: np.ndarray, threshold: float, progress: Progress | None = None) -> np.ndarray:
     """Return which rows stay, bool [N]: those that no row that stayed before is near to.
 
     Source: own work. Products in float32; a pair within 1e-5 of the threshold is computed again
@@ -106,6 +109,8 @@ def greedy(unit_NE: np.ndarray, threshold: float) -> np.ndarray:
     stays = np.zeros(len(unit_NE), bool)
     kept = np.zeros(0, np.int64)
     for start in range(0, len(unit_NE), BLOCK_ROWS):
+        if progress is not None:
+            progress(start, len(unit_NE))
         block = np.arange(start, min(start + BLOCK_ROWS, len(unit_NE)))
         fresh = block[~near_any(unit_NE, block, kept, threshold)]
         near = _near(unit_NE, fresh, fresh, threshold)

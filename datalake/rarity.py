@@ -13,6 +13,7 @@ makes everything else rarer; what nobody knows counts as a condition of its own.
 """
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -20,6 +21,8 @@ import pyarrow as pa
 
 from datalake.lake import Lake
 from datalake.vectors import Frames, Vectors, frames_of, load
+
+Progress = Callable[[int, int], None]
 
 NEIGHBOUR: Final = 5
 """k: a scene that happened five times in other drives is not rare."""
@@ -40,19 +43,22 @@ RARE: Final = pa.schema(
 """What `rarity` yields; `distance` is 1 - cosine."""
 
 
-def rarity(lake: Lake, model: str, *, where: str | None = None) -> pa.Table:
+def rarity(
+    lake: Lake, model: str, *, where: str | None = None, progress: Progress | None = None
+) -> pa.Table:
     """Return how rare frames are, rarest first.
 
     Args:
         model: whose embeddings tell how unlike frames are.
         where: SQL condition on the frames to be told; they are compared with the whole fleet.
+        progress: called with frames compared and in all.
     Returns:
         RARE.
     Raises:
         NoEmbeddingsError, QueryError: by name.
     """
     fleet = load(lake, model, ordered=True)
-    distance = distances(fleet.unit_NE, drives(lake, fleet))
+    distance = distances(fleet.unit_NE, drives(lake, fleet), progress=progress)
     unlike = _surprise_of_rank(distance)
     condition, condition_bits = _conditions(lake, fleet)
     kinds, kind_bits = _kinds(lake, fleet)
@@ -74,7 +80,12 @@ def rarity(lake: Lake, model: str, *, where: str | None = None) -> pa.Table:
     return pa.table(columns, schema=RARE)
 
 
-def distances(unit_NE: np.ndarray, drive_N: np.ndarray, k: int = NEIGHBOUR) -> np.ndarray:
+def distances(
+    unit_NE: np.ndarray,
+    drive_N: np.ndarray,
+    k: int = NEIGHBOUR,
+    progress: Progress | None = None,
+) -> np.ndarray:
     """Return 1 - cosine to the k-th nearest frame of another drive, float64 [N].
 
     Args:
@@ -86,6 +97,8 @@ def distances(unit_NE: np.ndarray, drive_N: np.ndarray, k: int = NEIGHBOUR) -> n
     reference, drive_R = unit_NE[::step], drive_N[::step]
     out = np.full(len(unit_NE), np.nan)
     for start in range(0, len(unit_NE), BLOCK_ROWS):
+        if progress is not None:
+            progress(start, len(unit_NE))
         block = slice(start, start + BLOCK_ROWS)
         cosine = unit_NE[block] @ reference.T
         cosine[drive_N[block, None] == drive_R] = -np.inf

@@ -178,10 +178,18 @@ def rare(
     from datalake.vectors import values_sql
 
     with open_lake(at) as lake:
-        found = rarity(lake, the_model(lake, model), where=where)
+        with bar("comparing frames", as_json) as progress:
+            found = rarity(lake, the_model(lake, model), where=where, progress=progress)
         if as_sql:
             print(values_sql(found.slice(0, limit).select(["clip_id", "frame_id", "rarity_bits"])))
             return
+        if not (as_json or as_csv):
+            rows = values_sql(found.slice(0, limit))
+            found = lake.sql(
+                "SELECT clip_id, frame_id, printf('%.1f', rarity_bits) AS bits, "
+                "printf('%.1f', unlike_bits) AS unlike, printf('%.1f %s', condition_bits, "
+                f"condition) AS condition, printf('%.1f %s', kind_bits, kind) AS kind FROM ({rows})"
+            )
         print_table(found, limit, as_json, as_csv)
         hint_if_empty(lake)
 
@@ -225,7 +233,8 @@ def duplicates(
             else:
                 print_table(found, limit, as_json, False)
             return
-        thinned = thin(lake, chosen, threshold)
+        with bar("comparing frames", as_json) as progress:
+            thinned = thin(lake, chosen, threshold, progress)
     kept = sum(map(len, thinned.kept.values()))
     wanted = sum(map(len, chosen.values()))
     if as_sql:
