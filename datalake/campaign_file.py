@@ -5,20 +5,16 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from vehicle.contracts import wire
-from vehicle.contracts.campaign import Campaign, TriggerSpec, UploadBudget
+from vehicle.contracts.campaign import Campaign, TriggerSpec
+from vehicle.contracts.campaign_file import CampaignFileError, parse, read
 from vehicle.contracts.home import Home
 
 _KNOWN: Final = re.compile(r"^known = \[\n(?:  \[[^\n]*\n)*\]\n\n?", re.MULTILINE)
 """`known` as `set_known` writes it: a row a line."""
-
-
-class CampaignFileError(wire.RefusedError):
-    """The file is no campaign, or the campaign has no such trigger."""
 
 
 def read_campaign(home: Home, name: str) -> Campaign:
@@ -35,8 +31,10 @@ def read_campaign(home: Home, name: str) -> Campaign:
     if not path.is_file():
         kept = ", ".join(sorted(p.stem for p in path.parent.glob("*.json"))) or "none"
         raise CampaignFileError(f"no campaign {name}: no such file, and home keeps: {kept}")
+    if path.suffix != ".json":
+        return read(path)
     try:
-        return _campaign(_plain(path))
+        return parse(_plain(path))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CampaignFileError(f"{path} is no campaign: {error}") from error
 
@@ -75,7 +73,7 @@ def add_trigger(path: Path, spec: TriggerSpec) -> Campaign:
                 f"{path} has a trigger {spec.name!r}; name this one by --name, or take that out"
             )
         text = f"{text.rstrip()}\n\n{_table(spec)}"
-        campaign = _campaign(tomllib.loads(text))
+        campaign = parse(tomllib.loads(text))
     except (OSError, ValueError, TypeError) as error:
         raise CampaignFileError(f"{path} is no campaign: {error}") from error
     wire.atomic_write(path, text.encode())
@@ -101,7 +99,7 @@ def set_known(path: Path, rows: Iterable[Iterable[float]], new: TriggerSpec) -> 
         first = re.search(r"^\[", text, re.MULTILINE)
         at = first.start() if first else len(text)
         text = f"{text[:at]}known = [\n{listed},\n]\n\n{text[at:]}"
-        campaign = _campaign(tomllib.loads(text))
+        campaign = parse(tomllib.loads(text))
     except (OSError, ValueError, TypeError) as error:
         raise CampaignFileError(f"{path} is no campaign: {error}") from error
     wire.atomic_write(path, text.encode())
@@ -109,24 +107,8 @@ def set_known(path: Path, rows: Iterable[Iterable[float]], new: TriggerSpec) -> 
 
 
 def _plain(path: Path) -> dict[str, Any]:
-    if path.suffix == ".toml":
-        return tomllib.loads(path.read_text())
     found = json.loads(path.read_bytes())
     return json.loads(base64.b64decode(found["payload"])) if "payload" in found else found
-
-
-def _campaign(plain: dict[str, Any]) -> Campaign:
-    """Return a campaign from plain data; a person need not write what schema it is."""
-    triggers = [{"schema": TriggerSpec.SCHEMA, **t} for t in plain.get("triggers", ())]
-    whole = {"schema": Campaign.SCHEMA, **plain, "triggers": triggers}
-    if "budget" in whole:
-        whole["budget"] = {"schema": UploadBudget.SCHEMA, **whole["budget"]}
-    expires = whole.pop("expires", None)  # how people write it
-    if isinstance(expires, datetime) and expires.tzinfo is not None:
-        whole["expires_utc_ns"] = int(expires.timestamp()) * 10**9
-    elif expires is not None:
-        raise ValueError(f"expires is {expires!s:.40}, expected a time with its zone")
-    return wire.from_plain(Campaign, whole)
 
 
 def _new(name: str) -> str:

@@ -31,16 +31,17 @@ def add(
 
     Cars drive with it from the next drive after their next visit on.
     """
-    from fleet import campaign_file
     from fleet.campaign import Campaigns
+    from fleet.campaign_example import EXAMPLE
+    from vehicle.contracts.campaign_file import read
     from vehicle.contracts.home import Home
 
     if example:
-        print(campaign_file.EXAMPLE, end="")
+        print(EXAMPLE, end="")
         return
     if file is None:
         raise typer.BadParameter("name a file, or print one with --example", param_hint="FILE")
-    signed = Campaigns(Home.here()).put(campaign_file.read(file))
+    signed = Campaigns(Home.here()).put(read(file))
     if as_json:
         print(json.dumps({"campaign": signed.campaign_id, "version": signed.version}))
         return

@@ -34,7 +34,8 @@ def replay(
         bool, typer.Option("--adapt/--strict", help="See through other cameras, or refuse them.")
     ] = True,
     campaign: Annotated[
-        Path | None, typer.Option(help="What to look out for, a campaign/1 JSON file.")
+        Path | None,
+        typer.Option(help="What to look out for: TOML or JSON; default: as --car holds."),
     ] = None,
     record_clips: Annotated[
         bool, typer.Option("--record-clips", help="Events become clips in the car's outbox.")
@@ -225,7 +226,7 @@ def drive(
     ] = "",
     campaign: Annotated[
         Path | None,
-        typer.Option(help="What to look out for, a campaign/1 JSON file; default: as home signed."),
+        typer.Option(help="What to look out for, TOML or JSON; default: as home signed."),
     ] = None,
     rate: Annotated[
         float | None, typer.Option(help="Frames per second; default: the route's own.")

@@ -39,7 +39,7 @@ class DriveRequest:
         gateway: address of home, "" for none.
         rate_hz: 0 as the source says.
         seconds: 0 once through the source.
-        campaign: a campaign/1 JSON file, "" for those the car holds (`roadloop vehicle campaigns`).
+        campaign: TOML or JSON, "" for those the car holds (`roadloop vehicle campaigns`).
         report: where the loop's process writes its RoadReport.
         parent: process id of who shows the health; the drive ends after it.
     """

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from vehicle import bundles
-from vehicle.contracts import wire
+from vehicle.campaigns import HeldCampaigns
+from vehicle.clock import SystemClock
 from vehicle.contracts.campaign import DEFAULT_CAMPAIGN, Campaign
+from vehicle.contracts.campaign_file import read
 from vehicle.contracts.frame import Observation
 from vehicle.contracts.home import Home
 from vehicle.contracts.telemetry import Health
@@ -81,12 +83,12 @@ def run(
     source = RouteSource(request.route)
     car = request.car or source.metadata.get("car_id", "")
     bundle = request.bundle or _network_of(request.car)
-    campaign = _campaign_of(request.campaign)
+    campaigns = _campaigns_of(request, source.metadata)
     with ExitStack() as stack:
         recorder = None
         if request.record_clips:
             recorder = stack.enter_context(
-                _recorder(source, car, bundle, campaign, lossless=speed == "max")
+                _recorder(source, car, bundle, campaigns, lossless=speed == "max")
             )
         total = _ticks(source.metadata)
         artist = _Artist(request, source)
@@ -99,7 +101,7 @@ def run(
             request.route,
             bundle=bundle,
             speed=speed,
-            campaigns=(campaign,),
+            campaigns=campaigns,
             sinks=() if recorder is None else (recorder,),
             adapt=request.adapt,
             on_tick=told,
@@ -127,7 +129,7 @@ def run_against(request: ReplayRequest, progress: Callable[[int, int | None], No
         request.route,
         bundle=request.bundle or _network_of(request.car),
         against=request.against,
-        campaigns=(_campaign_of(request.campaign),),
+        campaigns=_campaigns_of(request, RouteSource(request.route).metadata),
         adapt=request.adapt,
         keep=max(0, request.worst),
         progress=progress,
@@ -169,18 +171,18 @@ def _network_of(car: str) -> Path:
     return Path(Slots(Home.here().car(car) / "slots", base).active().folder)
 
 
-def _campaign_of(path: Path | None) -> Campaign:
-    """Return the campaign of a file, the default one without."""
-    if path is None:
-        return DEFAULT_CAMPAIGN
-    try:
-        return wire.from_bytes(Campaign, path.read_bytes())
-    except OSError as error:
-        raise wire.ContractError(f"campaign {path} cannot be read: {error}") from error
+def _campaigns_of(request: ReplayRequest, about: Mapping[str, str]) -> tuple[Campaign, ...]:
+    """Return the campaign of a file, else those that a named car drives with, else the default."""
+    if request.campaign is not None:
+        return (read(request.campaign),)
+    if not request.car:
+        return (DEFAULT_CAMPAIGN,)
+    held = HeldCampaigns(Home.here().car(request.car), request.car, SystemClock())
+    return held.to_drive_with(about.get("jurisdiction", "ZZ"))
 
 
 def _recorder(
-    source: RouteSource, car: str, bundle: Path, campaign: Campaign, *, lossless: bool
+    source: RouteSource, car: str, bundle: Path, campaigns: tuple[Campaign, ...], *, lossless: bool
 ) -> Recorder:
     about = source.metadata
     if not car:
@@ -197,7 +199,7 @@ def _recorder(
         jurisdiction=about.get("jurisdiction", "ZZ"),
         tags={"source": about.get("source", ""), **tags},
         lossless=lossless,
-        campaigns=(campaign,),
+        campaigns=campaigns,
     )
 
 

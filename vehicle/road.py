@@ -7,6 +7,7 @@ from vehicle.campaigns import HeldCampaigns
 from vehicle.clock import SystemClock
 from vehicle.contracts import wire
 from vehicle.contracts.campaign import Campaign
+from vehicle.contracts.campaign_file import read
 from vehicle.contracts.wire import RefusedError
 from vehicle.drive_verb import DriveRequest
 from vehicle.onroad import RoadOptions, RoadReport, drive_on_road
@@ -51,7 +52,7 @@ def drive_as_asked(request: DriveRequest, source: Source) -> RoadReport:
 def _campaigns(request: DriveRequest, jurisdiction: str) -> tuple[Campaign, ...]:
     """Return what the command names, else what the car holds, else the default campaign."""
     if request.campaign:
-        return (wire.from_bytes(Campaign, Path(request.campaign).read_bytes()),)
+        return (read(Path(request.campaign)),)
     held = HeldCampaigns(Path(request.folder), request.car_id, SystemClock())
     for each in held.held(jurisdiction)[1]:
         _say(f"not driven with: campaign {each.campaign_id}: {each.reason}")

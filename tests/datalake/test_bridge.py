@@ -8,13 +8,14 @@ import duckdb
 import pytest
 
 from datalake.bridge import NotATriggerError, expression_of
-from datalake.campaign_file import CampaignFileError, add_trigger, read_campaign, trigger_of
+from datalake.campaign_file import add_trigger, read_campaign, trigger_of
 from datalake.forecast import Held, fired, forecast, poisson_interval
 from datalake.lake import Lake
 from datalake.patterns import compiled
 from datalake.queries import all_queries
 from datalake.tables import CLIPS, EVENTS, TABLES, TICKS
 from vehicle.contracts.campaign import DEFAULT_CAMPAIGN, Campaign, TriggerSpec
+from vehicle.contracts.campaign_file import CampaignFileError
 from vehicle.contracts.home import Home
 
 SPEC = TriggerSpec(name="close", kind="expression", when="ttc_s <= 1")
@@ -139,7 +140,8 @@ def test_a_trigger_is_added_to_a_file_and_the_rest_of_it_stays(tmp_path: Path) -
 
 def test_what_home_signs_is_the_campaign_as_it_was_written(home: Home, tmp_path: Path) -> None:
     from fleet.campaign import Campaigns
-    from fleet.campaign_file import EXAMPLE, read
+    from fleet.campaign_example import EXAMPLE
+    from vehicle.contracts.campaign_file import read
 
     path = tmp_path / "example.toml"
     path.write_text(EXAMPLE)

@@ -9,14 +9,14 @@ from lake_parts import FRAMES, land, observation, tick
 from typer.testing import CliRunner
 
 from datalake import rarity, vectors
-from datalake.campaign_file import CampaignFileError
 from datalake.choice import choose
 from datalake.cli import app
 from datalake.ingest import ingest
 from datalake.known import KnownError, centres, into_campaign, know, novelty
 from datalake.lake import Lake
 from datalake.rarity import distances
-from fleet.campaign_file import EXAMPLE, read
+from fleet.campaign_example import EXAMPLE
+from vehicle.contracts.campaign_file import CampaignFileError, read
 from vehicle.contracts.home import Home
 from vehicle.signals import Signals
 

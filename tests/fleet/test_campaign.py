@@ -7,7 +7,6 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import SSlibKey
 
-from fleet import campaign_file
 from fleet.campaign import (
     CampaignCorruptError,
     CampaignKey,
@@ -15,9 +14,10 @@ from fleet.campaign import (
     Campaigns,
     UnknownCampaignError,
 )
-from fleet.campaign_file import CampaignFileError
+from fleet.campaign_example import EXAMPLE
 from vehicle.contracts import wire
 from vehicle.contracts.campaign import Campaign, TriggerKind, TriggerSpec
+from vehicle.contracts.campaign_file import CampaignFileError, read
 from vehicle.contracts.home import Home
 from vehicle.contracts.uplink import CAMPAIGN_PAYLOAD_TYPE
 
@@ -93,8 +93,8 @@ def test_hostile_names_are_refused(tmp_path):
 
 def test_example_is_a_campaign_with_every_kind_of_trigger(tmp_path):
     path = tmp_path / "c.toml"
-    path.write_text(campaign_file.EXAMPLE)
-    campaign = campaign_file.read(path)
+    path.write_text(EXAMPLE)
+    campaign = read(path)
     assert {t.kind for t in campaign.triggers} == set(typing.get_args(TriggerKind))
     assert campaign.expires_utc_ns == 1_924_992_000 * 10**9
 
@@ -102,7 +102,7 @@ def test_example_is_a_campaign_with_every_kind_of_trigger(tmp_path):
 def test_campaign_reads_the_same_from_json(tmp_path):
     path = tmp_path / "c.json"
     path.write_bytes(wire.to_bytes(make(priority=3)))
-    assert campaign_file.read(path) == make(priority=3)
+    assert read(path) == make(priority=3)
 
 
 @pytest.mark.parametrize(
@@ -121,9 +121,9 @@ def test_campaign_reads_the_same_from_json(tmp_path):
 )
 def test_mistake_in_a_file_is_named_with_what_is_expected(tmp_path, change, words):
     path = tmp_path / "c.toml"
-    path.write_text(campaign_file.EXAMPLE.replace(*change, 1))
+    path.write_text(EXAMPLE.replace(*change, 1))
     with pytest.raises(CampaignFileError, match=words):
-        campaign_file.read(path)
+        read(path)
 
 
 @pytest.mark.parametrize("text", ["", "triggers = 3", 'triggers = ["x"]', "\xff"])
@@ -131,4 +131,4 @@ def test_what_is_no_campaign_at_all_is_refused(tmp_path, text):
     path = tmp_path / "c.toml"
     path.write_bytes(text.encode("latin1"))
     with pytest.raises(CampaignFileError, match="--example"):
-        campaign_file.read(path)
+        read(path)
