@@ -72,8 +72,7 @@ def _quote(name: str) -> str:
 _ORDER: Final = "PARTITION BY clip_id ORDER BY mono_ns"
 
 _READ: Final = {
-    "uncertainty_ratio": "CASE WHEN t.fresh = 1 AND NOT isnan(t.uncertainty_ratio) "
-    "THEN t.uncertainty_ratio END",
+    "uncertainty_ratio": "CASE WHEN t.fresh = 1 THEN nullif(t.uncertainty_ratio, 'nan') END",
     "total_us": "CASE WHEN t.missed IS NOT NULL THEN CAST(t.total_us AS DOUBLE) END",
     "rung_index": f"list_position([{', '.join(map(quoted, RUNGS))}], t.rung) - 1",
 }
@@ -88,7 +87,7 @@ _TRACK_READ: Final = {"speed_mps": "sqrt(vx_mps * vx_mps + vy_mps * vy_mps)"}
 _WINDOWS: Final = {
     "lowest": "min({x}) OVER {w}",
     "highest": "max({x}) OVER {w}",
-    "average": "avg({x}) OVER {w}",
+    "average": "avg(CASE WHEN isfinite({x}) THEN {x} END) OVER {w}",
     "change": "{x} - first_value({x}) OVER {w}",
     "held": "bool_and({x}) OVER {w}",
     "seen": "bool_or({x}) OVER {w}",
@@ -255,11 +254,7 @@ def _reading(name: str) -> str:
         return _READ[name]
     if language.SIGNALS[name].kind == "text":
         return column
-    return (
-        f"CAST({column} AS DOUBLE)"
-        if name in _WHOLE
-        else f"CASE WHEN NOT isnan({column}) THEN {column} END"
-    )
+    return f"CAST({column} AS DOUBLE)" if name in _WHOLE else f"nullif({column}, 'nan')"
 
 
 def _track_sql(node: Expr) -> str:
@@ -281,7 +276,9 @@ def _plain(node: Expr, parts: list[str]) -> str:
         return f"(-{parts[0]})"
     if isinstance(node, language.Arithmetic):
         right = f"nullif({parts[1]}, 0)" if node.op == "/" else parts[1]
-        return f"({parts[0]} {node.op} {right})"
+        return (
+            f"nullif({parts[0]} {node.op} {right}, 'nan'::DOUBLE)"  # what overflows may end unknown
+        )
     if isinstance(node, language.Compare):
         op = {"==": "=", "!=": "<>"}.get(node.op, node.op)
         return f"coalesce({parts[0]} {op} {parts[1]}, false)"
