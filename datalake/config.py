@@ -28,11 +28,11 @@ class ScrubPolicy:
     Args:
         detectors: jurisdiction -> who looks, of DETECTORS: "tracks" (the car's own tracks, no
             pixels needed), "plates" (OpenCV, real pictures), "faces" (the network of `face_model`).
-            "*" is every jurisdiction that is not named. The simulator's people and plates look
-            like nothing that "plates" or "faces" were made for, and the car's tracks find them.
+            "*" is every jurisdiction that is not named. In simulation nobody looks: its people are
+            nobody, and blurred heads cost a network pedestrians (docs/how-to/privacy.md).
         min_face_px: heads lower than this in the picture are left: faces are not recognised below
             16 x 16 pixels (Zou and Yuen, "Very low resolution face recognition problem", 2012).
-        min_plate_px: plates narrower than this are left: less than two columns to a character.
+        min_plate_px: plates narrower than this are left: less than three columns to a character.
         face_model: ONNX file of the face detector (CenterFace); needed where "faces" looks.
         face_model_sha256: its digest; another file is refused.
         closed: jurisdictions whose clips may be asked about here but enter no dataset or export.
@@ -40,10 +40,10 @@ class ScrubPolicy:
 
     SCHEMA = "scrubpolicy/1"
     detectors: dict[str, tuple[str, ...]] = field(
-        default_factory=lambda: {"*": ("tracks", "plates"), SIMULATION: ("tracks",)}
+        default_factory=lambda: {"*": ("tracks", "plates"), SIMULATION: ()}
     )
-    min_face_px: float = 6.0
-    min_plate_px: float = 12.0
+    min_face_px: float = 10.0
+    min_plate_px: float = 20.0
     face_model: str = ""
     face_model_sha256: str = ""
     closed: tuple[str, ...] = ()

@@ -36,7 +36,7 @@ class FaceDetector:
     needs_pixels = True
 
     def __init__(
-        self, model: Path, sha256: str, *, min_face_px: float = 6.0, least_prob: float = 0.2
+        self, model: Path, sha256: str, *, min_face_px: float = 10.0, least_prob: float = 0.2
     ) -> None:
         """Open the model.
 

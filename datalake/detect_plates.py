@@ -35,7 +35,7 @@ class PlateDetector:
     name = "plates@1"
     needs_pixels = True
 
-    def __init__(self, *, min_plate_px: float = 12.0) -> None:
+    def __init__(self, *, min_plate_px: float = 20.0) -> None:
         self._min_px = min_plate_px
 
     def regions(self, look: Look) -> list[Region]:

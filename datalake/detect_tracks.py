@@ -43,7 +43,7 @@ class TrackDetector:
     name = "tracks@1"
     needs_pixels = False
 
-    def __init__(self, *, min_face_px: float = 6.0, min_plate_px: float = 12.0) -> None:
+    def __init__(self, *, min_face_px: float = 10.0, min_plate_px: float = 20.0) -> None:
         self._min_face_px, self._min_plate_px = min_face_px, min_plate_px
 
     def regions(self, look: Look) -> list[Region]:

@@ -36,7 +36,7 @@ DRIVES: Final = (
     *(("town_drive", "dusk", "clear"), ("market_day", "night", "clear")),
     *(("cycle_route", "day", "clear"), ("market_day", "day", "fog")),
 )
-SIZES_PX: Final = {"face": (6.0, 10.0, 16.0), "plate": (12.0, 20.0, 32.0)}
+SIZES_PX: Final = {"face": (10.0, 16.0), "plate": (20.0, 32.0)}
 COVERED: Final = 0.9
 """A head or plate counts as blurred when this share of its visible pixels is."""
 

@@ -35,7 +35,7 @@ def test_a_clip_is_scrubbed_as_its_place_says(home: Home, two_places: dict[str, 
     found = rows(home, "SELECT jurisdiction, scrub FROM clips ORDER BY ALL")
     assert found == [
         {"jurisdiction": "DE", "scrub": "tracks@1+plates@1"},
-        {"jurisdiction": "ZZ", "scrub": "tracks@1"},
+        {"jurisdiction": "ZZ", "scrub": "none"},
     ]
 
 
