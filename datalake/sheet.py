@@ -125,7 +125,9 @@ def sheet(
     tiles = [_tile(*pair, height) for pair in zip(found, pictures, strict=True)]
     about = f"{len(tiles)} of {chosen} frames, lake at snapshot {lake.snapshot()}"
     heading = title or (" ".join(query.split()) if isinstance(query, str) else "frames")
-    _save(out, tiles, heading, about)
+    drawn = [s for s, p in zip(found, pictures, strict=True) if boxes or p is None]
+    kinds = sorted({str(row["kind"]) for shot in drawn for row in shot.tracks})
+    _save(out, tiles, (heading, about), kinds)
     return SheetReport(
         out=str(out),
         chosen=chosen,
@@ -135,12 +137,12 @@ def sheet(
     )
 
 
-def _save(out: Path, tiles: Sequence[Tile], heading: str, about: str) -> None:
+def _save(out: Path, tiles: Sequence[Tile], words: tuple[str, str], kinds: Sequence[str]) -> None:
     if out.suffix.lower() == ".png":
-        _, data = cv2.imencode(".png", _page(tiles, heading, about)[:, :, ::-1])
+        _, data = cv2.imencode(".png", _page(tiles, *words, kinds)[:, :, ::-1])
         content = data.tobytes()
     else:
-        content = _html(tiles, heading, about).encode()
+        content = _html(tiles, *words, kinds).encode()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         wire.atomic_write(out, content)
@@ -198,7 +200,7 @@ def _draw_box(image: np.ndarray, camera: CameraModel, scale: float, row: dict[st
         cv2.line(image, corners[a].tolist(), corners[b].tolist(), colour, 1, cv2.LINE_AA, 4)
 
 
-def _page(tiles: Sequence[Tile], title: str, about: str) -> np.ndarray:
+def _page(tiles: Sequence[Tile], title: str, about: str, kinds: Sequence[str] = ()) -> np.ndarray:
     """Return all tiles on one picture, in columns that make it about as wide as a screen."""
     base = tiles[0].image.shape[0]
     width, height = WIDE_PX + _MARGIN_PX, base + _CAPTION_PX + _MARGIN_PX
@@ -209,7 +211,10 @@ def _page(tiles: Sequence[Tile], title: str, about: str) -> np.ndarray:
     )
     room = page.shape[1] - 2 * _MARGIN_PX
     _write(page, title, (_MARGIN_PX + 2, 32), 20, _INK, room, 700)
-    _write(page, about, (_MARGIN_PX + 2, 56), 14, _DIM, room)
+    end = _write(page, about, (_MARGIN_PX + 2, 56), 14, _DIM, room)
+    for kind in kinds:
+        colour = COLOURS.get(kind, OTHER)
+        end = _write(page, kind, (end + 16, 56), 14, colour, max(0, room - end), 600)
     for place, tile in enumerate(tiles):
         x = _MARGIN_PX + place % columns * width
         y = _HEAD_PX + place // columns * height
@@ -264,7 +269,7 @@ small{display:block;color:#969ea6;font-size:13px}
 """
 
 
-def _html(tiles: Sequence[Tile], title: str, about: str) -> str:
+def _html(tiles: Sequence[Tile], title: str, about: str, kinds: Sequence[str] = ()) -> str:
     """Return one page with every picture in it; no script runs, nothing is fetched."""
     figures = []
     for tile in tiles:
@@ -277,6 +282,9 @@ def _html(tiles: Sequence[Tile], title: str, about: str) -> str:
             "</figcaption></figure>"
         )
     heading, note = html.escape(title), html.escape(about)
+    for kind in kinds:
+        colour = "#" + bytes(COLOURS.get(kind, OTHER)).hex()
+        note += f' <strong style="color:{colour}">{html.escape(kind)}</strong>'
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta http-equiv="Content-Security-Policy" '
