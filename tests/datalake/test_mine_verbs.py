@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,3 +128,21 @@ def test_what_no_car_can_watch_for_leaves_no_file(lake: str, tmp_path: Path) -> 
     refused = run("to-trigger", "night_uncertain", "--campaign", str(path))
     assert isinstance(refused.exception, NotATriggerError)
     assert not path.exists()
+
+
+def test_what_the_page_says_can_be_typed(
+    lake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fleet.cli import app as fleet
+
+    monkeypatch.chdir(tmp_path)
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "ask-the-lake.md"
+    fenced = "\n".join(page.read_text().split("```")[1::2])
+    typed = [shlex.split(line, comments=True) for line in fenced.splitlines() if "roadloop" in line]
+    left_out = [words for words in typed if words[2] in ("label", "dataset") or "<" in words]
+    for words in typed:
+        if words not in left_out:
+            command = {"datalake": app, "fleet": fleet}[words[1]]
+            result = CliRunner().invoke(command, words[2:])
+            assert result.exit_code == 0, (words, result.output, result.exception)
+    assert (len(typed), len(left_out)) == (20, 4)
