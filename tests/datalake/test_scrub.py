@@ -76,6 +76,12 @@ def test_a_clip_with_nothing_to_hide_stays_the_same_file(clip: Path, tmp_path: P
     assert (tmp_path / "out.mcap").read_bytes() == clip.read_bytes()
 
 
+def test_where_nobody_looks_the_clip_stays_the_same_file(clip: Path, tmp_path: Path) -> None:
+    report = Scrubber(ScrubPolicy()).scrub(clip, tmp_path / "out.mcap", "ZZ")
+    assert (report.detector, report.regions) == ("none", 0)
+    assert (tmp_path / "out.mcap").read_bytes() == clip.read_bytes()
+
+
 def test_ticks_and_pictures_read_as_before_outside_the_regions(clip: Path, tmp_path: Path) -> None:
     scrub(clip, tmp_path / "out.mcap", (TrackDetector(),))
     before, after = RouteReader(clip), RouteReader(tmp_path / "out.mcap")
