@@ -116,7 +116,12 @@ def require_readable(connection: duckdb.DuckDBPyConnection) -> int:
     row = connection.execute(
         "SELECT comment FROM duckdb_tables() WHERE database_name = 'lake' AND table_name = 'clips'"
     ).fetchone()
-    stamp = int(row[0].removeprefix(_STAMP)) if row and row[0] else 0
+    return require_known(row[0] if row else None)
+
+
+def require_known(comment: str | None) -> int:
+    """Return the number in the comment that stamps `clips`; raises as `require_readable`."""
+    stamp = int(comment.removeprefix(_STAMP)) if comment else 0
     if stamp > LAKE_SCHEMA:
         raise LakeTooNewError(
             f"the lake has tables of number {stamp}, this roadloop knows {LAKE_SCHEMA}; "

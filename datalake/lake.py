@@ -34,6 +34,7 @@ from datalake.duck import (
     require_question,
     require_readable,
 )
+from datalake.reader import NeedsExtensionError, connect_to, newest_snapshot
 from datalake.tables import TABLES
 from vehicle.contracts.home import Home
 
@@ -115,7 +116,8 @@ class Lake:
         self._snapshot = snapshot
         self._reads_nothing = False
         self._watch = Watch(self.catalog)
-        self._looking: int | None = None
+        self._by_files = False
+        self._seen: int | None = None
         self._reader: duckdb.DuckDBPyConnection | None = None
         self._writer: duckdb.DuckDBPyConnection | None = None
 
@@ -128,6 +130,7 @@ class Lake:
     def close(self) -> None:
         """Let go of the catalog."""
         self._drop_reader()
+        self._watch.close()
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -154,13 +157,21 @@ class Lake:
         try:
             statements = connection.extract_statements(query)
             require_question(query, [s.type for s in statements])
-            self._look(connection)
-            if self._snapshot is not None:
-                connection.execute("SELECT setseed(0.5)")
-            return connection.execute(statements[0]).to_arrow_table()
+            try:
+                return self._answer(connection, statements[0])
+            except duckdb.IOException:  # a compaction may have removed a file meanwhile
+                self._drop_reader()
+                connection = self._reading()
+                return self._answer(connection, connection.extract_statements(query)[0])
         except duckdb.Error as error:
-            self._look_away(connection)
             raise QueryError(explained(error)) from error
+
+    def _answer(
+        self, connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement
+    ) -> pa.Table:
+        if self._snapshot is not None:
+            connection.execute("SELECT setseed(0.5)")
+        return connection.execute(statement).to_arrow_table()
 
     def interrupt(self) -> None:
         """Stop the question that another thread is asking, if one is; see datalake/ask.py."""
@@ -171,10 +182,11 @@ class Lake:
         """Return the number of the newest snapshot (or of the one this lake reads); 0 if empty."""
         if self._snapshot is not None:
             return self._snapshot
+        if not self.catalog.address:
+            return newest_snapshot(self.catalog)
         connection = self._reading()
         if self._reads_nothing:
             return 0
-        self._look(connection)
         row = connection.execute("SELECT id FROM lake.current_snapshot()").fetchone()
         return int(row[0]) if row else 0
 
@@ -243,38 +255,27 @@ class Lake:
         return result
 
     def _reading(self) -> duckdb.DuckDBPyConnection:
-        empty = self._reader is not None and self._reads_nothing and self._snapshot is None
-        if empty and self.catalog.may_exist:  # the lake came into being since, or may have
+        """Return a connection that sees the lake as it is now.
+
+        A question goes straight to the Parquet files that the catalog lists: DuckLake would read
+        the catalog for each (1.3 ms) and scan slower (docs/decisions/0018). The list is made again
+        only when SQLite says, in microseconds, that somebody committed since. Where files alone do
+        not make the tables, or the catalog is in Postgres, DuckLake itself answers.
+        """
+        version = self._watch.version()
+        if self._reader is not None and self._by_files and version != self._seen:
             self._drop_reader()
+        elif self._reader is not None and self._reads_nothing and self.catalog.address:
+            self._drop_reader()  # the lake may have come into being since
         if self._reader is None:
             try:
                 self._reader = self._open_reader()
             except duckdb.Error as error:
                 raise self._unreadable(error) from error
+            self._seen = version
         return self._reader
 
-    def _look(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """See the lake as it is now, without asking the catalog while nobody changed it.
-
-        DuckLake reads the catalog anew in every transaction (1.3 ms); so one is kept while SQLite
-        says, in microseconds, that nothing was committed since.
-        """
-        version = None if self._reads_nothing else self._watch.version()
-        if version is not None and version == self._looking:
-            return
-        self._look_away(connection)
-        if version is not None:
-            connection.execute("BEGIN")
-            self._looking = version
-
-    def _look_away(self, connection: duckdb.DuckDBPyConnection) -> None:
-        if self._looking is not None:
-            self._looking = None
-            connection.execute("ROLLBACK")
-
     def _drop_reader(self) -> None:
-        self._looking = None
-        self._watch.close()
         if self._reader is not None:
             self._reader.close()
             self._reader = None
@@ -296,16 +297,15 @@ class Lake:
         )
 
     def _open_reader(self) -> duckdb.DuckDBPyConnection:
-        connection = self.catalog.connect()
         try:
-            have = self._attach_to_read(connection)
-            self._reads_nothing = not have
-            if self._reads_nothing:
-                for table in TABLES.values():
-                    connection.execute(f'CREATE TABLE "{table.name}" ({table.create_sql})')
-            else:
-                fill_gaps(connection, have)
-                connection.execute("USE lake")
+            connection = connect_to(self.catalog, snapshot=self._snapshot)
+            self._by_files, self._reads_nothing = True, not self.catalog.may_exist
+        except NeedsExtensionError:
+            connection = self.catalog.connect()
+            self._by_files = False
+        try:
+            if not self._by_files:
+                self._attach_to_read(connection)
             connection.execute("SET parquet_metadata_cache = true")  # files never change
             if self._snapshot is not None:
                 connection.execute("SET threads = 1")
@@ -315,18 +315,23 @@ class Lake:
             raise
         return connection
 
-    def _attach_to_read(self, connection: duckdb.DuckDBPyConnection) -> dict[str, set[str]]:
-        """Attach and return the columns by table; none where there is no lake yet."""
-        if not self.catalog.may_exist:
-            return {}
+    def _attach_to_read(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Attach through DuckLake; where there is no lake yet, make its tables in memory."""
+        have: dict[str, set[str]] = {}
         try:
             self.catalog.attach(connection, read_only=True, snapshot=self._snapshot)
+            require_readable(connection)
+            have = columns_of(connection)
         except duckdb.Error as error:
-            if self.catalog.address and _ABSENT.search(str(error)):
-                return {}
-            raise
-        require_readable(connection)
-        return columns_of(connection)
+            if not (self.catalog.address and _ABSENT.search(str(error))):
+                raise
+        self._reads_nothing = not have
+        if have:
+            fill_gaps(connection, have)
+            connection.execute("USE lake")
+            return
+        for table in TABLES.values():
+            connection.execute(f'CREATE TABLE "{table.name}" ({table.create_sql})')
 
     def _writing(self) -> duckdb.DuckDBPyConnection:
         if self._writer is None:

@@ -28,7 +28,7 @@ from vehicle.contracts.home import Home
 ROWS: Final = 10_000_000
 CLIP_TICKS: Final = 600
 CARS: Final = 100
-WRITE_ROWS: Final = 500_000
+WRITE_ROWS: Final = 800 * CLIP_TICKS
 VECTORS: Final = (1_000_000, 128)
 NEAREST: Final = 10
 WRITERS, COMMITS, COMMIT_ROWS = 4, 20, 2_000
