@@ -263,6 +263,8 @@ class McapRecords:
 
 
 def _inside(chunk: Chunk) -> list[McapRecord]:
+    if chunk.compression not in ("", "zstd"):  # lz4 is unpacked by the library without a bound
+        raise McapError(f"a chunk is packed as {chunk.compression!r}, expected 'zstd'")
     size = chunk.uncompressed_size
     if chunk.compression == "zstd":
         size = max(size, zstandard.frame_content_size(chunk.data))

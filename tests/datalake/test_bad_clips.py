@@ -15,6 +15,7 @@ from datalake.ingest import IngestReport, ingest
 from datalake.landed import MAX_MANIFEST_BYTES
 from vehicle.contracts import wire
 from vehicle.contracts.home import Home
+from vehicle.mcap_records import McapRecords, RouteCorruptError
 from vehicle.route import RouteWriter
 
 MAGIC = b"\x89MCAP0\r\n"
@@ -74,6 +75,13 @@ def test_a_packing_without_a_stated_length_is_refused(home: Home) -> None:
     bad, _ = land(home, seed=1), land(home, seed=2)
     named = one_bad_of_two(home, landed_as(home, bad, MAGIC + chunk(9, b"lz4", b"123456789")))
     assert named.startswith("ForeignPackingError: the chunk at byte 8 is packed as b'lz4'")
+
+
+def test_the_reader_itself_unpacks_nothing_that_it_cannot_bound(tmp_path: Path) -> None:
+    path = tmp_path / "lz4.mcap"
+    path.write_bytes(MAGIC + chunk(9, b"lz4", b"123456789"))
+    with path.open("rb") as file, pytest.raises(RouteCorruptError, match="packed as 'lz4'"):
+        list(McapRecords(file))
 
 
 def test_a_record_of_exabytes_is_refused(home: Home) -> None:
