@@ -95,7 +95,7 @@ class TriggerSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadBudget:
-    """How much a campaign may send per car."""
+    """How much a campaign may send per car in 24 hours; summaries do not count."""
 
     SCHEMA: ClassVar[str] = "uploadbudget/1"
     max_clips: int = 100
