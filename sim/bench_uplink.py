@@ -66,11 +66,10 @@ def uplink_bench(
             before = count(chain)
             chain.finish()
             after = count(chain)
-        progress(0.9)
-        seconds = (clock.mono_ns() - begun_ns) * 1e-9
-        _rows(bench, chain, killed, before, after, seconds)
-    with TemporaryDirectory() as scratch, Chain(Path(scratch), SEED) as chain:
-        _throughput(bench, chain, Path(scratch), file_bytes)
+            progress(0.9)
+            seconds = (clock.mono_ns() - begun_ns) * 1e-9
+            _rows(bench, chain, killed, before, after, seconds)
+            _throughput(bench, chain, Path(scratch), file_bytes)
     progress(1.0)
     return bench
 
@@ -90,7 +89,7 @@ def _kill(chain: Chain, kills: int, drives: int, progress: Callable[[float], Non
                 chain.run_s(draw.uniform(0.0, LATE_S) if victim in ("gateway", "ingest") else 0.0)
                 killed[victim] += chain.kill(victim)
                 progress(killed.total() / max(1, kills))
-            chain.run_s(EVERY_S[1])
+            chain.run_s(EVERY_S[0])
     return killed
 
 

@@ -1,6 +1,5 @@
 """The fleet's own door on a free port of this machine, and cars enrolled at it."""
 
-import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ import httpx
 
 from fleet.gateway import Limits, make_app
 from fleet.identity import enrol
-from fleet.serving import make_server
+from fleet.serving import _listen, make_server
 from fleet.store import Store
 from vehicle.contracts.home import Home
 from vehicle.contracts.uplink import CAR_CERTIFICATE, CAR_KEY, HOME_CERTIFICATE, IDENTITY
@@ -35,9 +34,7 @@ def client(identity: Path, url: str = "") -> httpx.Client:
 def gateway(home: Home, limits: Limits | None = None, store: Store | None = None) -> Iterator[str]:
     """Run the fleet's own door on a free port of this machine."""
     server = make_server(home, make_app(home, limits, store))
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        door.listen(128)
+    with _listen("127.0.0.1", 0) as door:
         thread = threading.Thread(target=server.run, args=([door],), daemon=True)
         thread.start()
         try:

@@ -20,8 +20,9 @@ from fleet.gateway import Limits, make_app
 from fleet.inbox import Summaries, Wanted
 from fleet.landing import Landing
 from fleet.registry import Registry
-from fleet.serving import GatewayRunningError, PortTakenError, serve
+from fleet.serving import GatewayRunningError, PortTakenError, _listen, make_server, serve
 from fleet.store import LocalStore
+from fleet.tls import PeerProtocol
 from vehicle.contracts import wire
 from vehicle.contracts.campaign import Campaign, TriggerSpec
 from vehicle.contracts.clip import ClipSummary
@@ -516,6 +517,27 @@ def test_second_gateway_of_one_home_is_refused_and_a_taken_port_named(home, tmp_
             serve(home, "127.0.0.1", 0)
         with pytest.raises(PortTakenError, match="--port 0"):
             serve(Home(tmp_path_factory.mktemp("other")), "127.0.0.1", process.port)
+
+
+def test_answers_do_not_wait_for_acknowledgements(home):
+    seen: list[int] = []
+
+    class Looks(PeerProtocol):
+        def connection_made(self, transport) -> None:
+            line = transport.get_extra_info("socket")
+            seen.append(line.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            super().connection_made(transport)
+
+    folder, server = enrol_car(home), make_server(home, make_app(home))
+    server.config.http = server.config.http_protocol_class = Looks
+    with _listen("127.0.0.1", 0) as door:
+        thread = threading.Thread(target=server.run, args=([door],), daemon=True)
+        thread.start()
+        with client(folder, f"https://127.0.0.1:{door.getsockname()[1]}") as link:
+            assert link.get("/healthz").status_code == 200
+        server.should_exit = True
+        thread.join(5)
+    assert seen == [1]
 
 
 def test_two_clips_at_once_from_two_cars_both_land(home):
