@@ -194,8 +194,7 @@ def _point_to(
 def test_one_stolen_root_key_changes_nobody(fleet: Fleet) -> None:
     fleet.publish(1)
     root = Metadata[Root].from_bytes(fleet.pinned).signed
-    thief = next(fleet.repository.keys_folder.glob("root-*.pem"))
-    stolen = next(s for path, s in fleet.repository._key_files() if path == thief)
+    _, stolen = next(fleet.repository._keys.signers("root"))
     signer = CryptoSigner.generate_ed25519()
     root.version = 2
     root.add_key(signer.public_key, "timestamp")
