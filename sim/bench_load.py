@@ -45,9 +45,9 @@ def loaded_car(
     Raises:
         HomeStartError, CarStartError: something did not come up.
     """
-    with _home(scratch / "home", scratch / "car" / IDENTITY) as url:
+    with _home(scratch / "home", scratch / CAR / IDENTITY) as url:
         setup = CarSetup(
-            folder=scratch / "car",
+            folder=scratch / CAR,
             rig=RIG_R,
             rate_hz=rate_hz,
             car_id=CAR,

@@ -57,7 +57,8 @@ class Desk:
             )
         until = time.monotonic() + ENOUGH_S
         while not (self.folder / "url").exists():
-            assert self.door.poll() is None and time.monotonic() < until, "the door did not open"
+            assert self.door.poll() is None, "the door closed at once: door.log says why"
+            assert time.monotonic() < until, "the door did not open"
             time.sleep(0.1)
 
 
