@@ -15,7 +15,8 @@ CAR = {
 }
 LAKE = {"numpy", "pyarrow", "duckdb", "mcap", "av", "cv2", "obstore", "h3", "zstandard"}
 FLEET = {
-    *("starlette", "uvicorn", "boto3", "botocore"),
+    *("starlette", "uvicorn", "boto3", "botocore", "httpx", "grpc", "google", "cbor2", "sgp4"),
+    *("cedarpy", "zstandard"),
     *("tuf", "securesystemslib", "cryptography", "numpy"),
 }
 TRAIN = {"numpy", "torch", "onnx", "onnxruntime"}
@@ -77,6 +78,21 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "fleet": ({"fleet", "vehicle.contracts", "vehicle.engine", "vehicle.bundles"}, FLEET),
     "fleet.cli": ({"fleet", "vehicle.contracts", "vehicle.bundles"}, FLEET | COMMAND),
     "fleet.campaign_verbs": ({"fleet", "vehicle.contracts"}, FLEET | COMMAND),
+    "fleet.inference": (
+        {"fleet", "vehicle.contracts", "vehicle.engine", "vehicle.bundles", "vehicle.clock"},
+        FLEET | {"onnxruntime"},
+    ),
+    "fleet.inference.verbs": ({"fleet", "vehicle.contracts", "vehicle.clock"}, FLEET | COMMAND),
+    "fleet.inference.hyperscale": (
+        {"fleet", "vehicle.contracts", "vehicle.engine", "vehicle.bundles", "vehicle.clock"},
+        FLEET | {"ray"},
+    ),
+    "fleet.inference.batch": (
+        {"fleet", "vehicle.contracts", "vehicle.engine", "vehicle.bundles", "vehicle.clock"},
+        FLEET | {"ray", "pyarrow"},
+    ),
+    "fleet.orbit": ({"fleet", "vehicle.contracts", "vehicle.clock"}, FLEET),
+    "fleet.orbit.verbs": ({"fleet", "vehicle.contracts", "vehicle.clock"}, FLEET | COMMAND),
     "training": (
         {
             *("training", "vehicle.contracts", "vehicle.geometry", "vehicle.preprocess"),

@@ -5,6 +5,7 @@ from vehicle.contracts.bundle import Lineage, ModelBundle, TensorSpec
 from vehicle.contracts.campaign import DEFAULT_CAMPAIGN
 from vehicle.contracts.clip import ClipManifest, ClipSummary, FileEntry, TriggerEvent
 from vehicle.contracts.ego import ControlCommand, EgoState
+from vehicle.contracts.inference import InferenceReply, InferenceRequest, Receipt
 from vehicle.contracts.release import Release
 from vehicle.contracts.report import EvalReport, MetricResult
 from vehicle.contracts.sample import DatasetManifest
@@ -94,6 +95,46 @@ EXAMPLES = {
         ),
     ),
     "upload_parts": UploadParts(parts=(PartDigest(number=1, sha256=SHA),)),
+    "inference": InferenceRequest(
+        request_id="0f" * 16,
+        tenant="fleet",
+        car_id="car-1",
+        workload="adjudication",
+        tier="interactive",
+        input_utc_ns=1_000,
+        freshness_s=0.5,
+        deadline_utc_ns=200_000_000,
+        data_class="anonymised",
+        jurisdiction="DE",
+        joules=2.5,
+        size_budget_bytes=20_000,
+        model="teacher@1",
+    ),
+    "receipt": Receipt(
+        number=1,
+        previous="0" * 64,
+        request_id="0f" * 16,
+        tenant="fleet",
+        jurisdiction="DE",
+        data_class="anonymised",
+        policy=SHA,
+        decision="allowed",
+        site="site-1",
+        utc_ns=5_000,
+        size_bytes=20_000,
+    ),
+    "inference_reply": InferenceReply(
+        request_id="0f" * 16,
+        context="on-prem",
+        site="site-1",
+        model_set="teacher@1",
+        model_digest=SHA,
+        finished_utc_ns=9_000,
+        valid_until_utc_ns=90_000,
+        timings_us={"queue": 100, "compute": 3_000},
+        joules=0.25,
+        receipt=SHA,
+    ),
     "release": Release(
         release_counter=2,
         bundle="base@2",
