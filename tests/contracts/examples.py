@@ -1,6 +1,7 @@
 """One example of each contract that travels as bytes; the golden files hold their form."""
 
 from vehicle.config import RIG_R
+from vehicle.contracts.advice import Advice, SpeedCap
 from vehicle.contracts.bundle import Lineage, ModelBundle, TensorSpec
 from vehicle.contracts.campaign import DEFAULT_CAMPAIGN
 from vehicle.contracts.clip import ClipManifest, ClipSummary, FileEntry, TriggerEvent
@@ -109,6 +110,17 @@ EXAMPLES = {
         joules=2.5,
         size_budget_bytes=20_000,
         model="teacher@1",
+    ),
+    "advice": Advice(
+        request_id="0f" * 16,
+        context="edge",
+        site="junction-7",
+        model_set="collective@1",
+        input_utc_ns=1_000_000_000,
+        valid_until_utc_ns=1_500_000_000,
+        tracks=((1.0, 22.5, -3.25, 1.5, 0.5, 0.5, 1.75, 0.0, 1.75, 0.9),),
+        caps=(SpeedCap(speed_mps=5.0, x_m=20.0, y_m=0.0, radius_m=15.0),),
+        reason="pedestrian behind truck",
     ),
     "receipt": Receipt(
         number=1,
