@@ -12,6 +12,7 @@ from vehicle.contracts.frame import Observation, Rig
 from vehicle.contracts.tick import Sink, Tick
 from vehicle.engine_choice import EngineChoice
 from vehicle.lookout import Lookout
+from vehicle.offboard import Offboard
 from vehicle.pilot import Pilot
 from vehicle.sight import Sight
 
@@ -24,15 +25,16 @@ class Drive:
         campaigns: Sequence[Campaign], budget: Budget, sinks: tuple[Sink, ...] = (),
         adapt: bool = False, config: VehicleConfig | None = None, rate_hz: float = 10.0,
         engine: EngineChoice | None = None, shadow: Callable[[], tuple[float, int]] | None = None,
+        offboard: Offboard | None = None,
     ) -> None:  # fmt: skip
         config = config or VehicleConfig()
         self.car_id, self.route_id, self._budget, self._sinks = car_id, route_id, budget, sinks
-        self.sight, self.pilot = Sight.open(bundle, rig, adapt, config, engine), Pilot(config)
+        self.sight = Sight.open(bundle, rig, adapt, config, engine)
+        self.pilot = Pilot(config, offboard)
         self.parts = {"perception": self.sight.state, "tracker": self.sight.tracking}
         self._lookout = Lookout(
             car_id=car_id, route_id=route_id, campaigns=campaigns, rate_hz=rate_hz, config=config,
-            timed=budget.enforce, shadow=shadow,
-        )  # fmt: skip
+            timed=budget.enforce, shadow=shadow)  # fmt: skip
         self.parts |= self._lookout.triggers.left_out
 
     def tick(self, obs: Observation, release_mono_ns: int | None = None) -> Tick:
@@ -44,26 +46,24 @@ class Drive:
         budget.command_left()
         rung = plan.rung if plan is not None else sight.rung
         timing = budget.timing(rung, sight.cancelled)
-        noticed = self._try(
-            "trigger", lambda: self._lookout.notice(obs, scene, plan, command, timing)
-        )
+        noticed = self._try("trigger", self._lookout.notice, obs, scene, plan, command, timing)
         signals, events = noticed or ({}, ())
         budget.mark("trigger")
         timing = budget.timing(rung, sight.cancelled)
         tick = Tick(
             frame_id=frame.frame_id, scene=scene, plan=plan, command=command, timing=timing,
-            misses=budget.misses(timing), events=events, signals=signals,
+            misses=budget.misses(timing), events=events, signals=signals, advice=self.pilot.advice,
         )  # fmt: skip
         for sink in self._sinks:
-            self._try(type(sink).__name__, lambda sink=sink: sink.publish(obs, tick))
+            self._try(type(sink).__name__, sink.publish, obs, tick)
         budget.mark("publish")
         self._note(obs)
         return replace(tick, timing=budget.timing(rung, sight.cancelled))
 
-    def _try(self, part: str, act: Callable[[], Any]) -> Any:
+    def _try(self, part: str, act: Callable[..., Any], *what: Any) -> Any:
         """Do what is no part of the command; on the road a fault of it is named, not raised."""
         try:
-            return act()
+            return act(*what)
         except Exception as error:
             if not self._budget.enforce:
                 raise

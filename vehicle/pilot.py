@@ -12,6 +12,7 @@ import numpy as np
 
 from vehicle.budget import Budget
 from vehicle.config import VehicleConfig
+from vehicle.contracts.advice import AdviceNote
 from vehicle.contracts.ego import ControlCommand, EgoState, Guidance
 from vehicle.contracts.frame import FrameSet, Observation
 from vehicle.contracts.plan import RUNGS, Plan, Rung, Trajectory
@@ -20,6 +21,7 @@ from vehicle.contracts.telemetry import Health
 from vehicle.controller import Controller
 from vehicle.fallback import Ladder, LadderConfig, Outcome, step, worse
 from vehicle.geometry import to_ego_2d, to_local_2d
+from vehicle.offboard import Offboard
 from vehicle.planner import Planner
 from vehicle.safety import Envelope
 
@@ -40,9 +42,11 @@ class Pilot:
 
     Args:
         config: the body and its limits.
+        offboard: where advice lies, if any is asked for.
     """
 
-    def __init__(self, config: VehicleConfig) -> None:
+    def __init__(self, config: VehicleConfig, offboard: Offboard | None = None) -> None:
+        self._offboard = offboard
         self.planner = Planner(config)
         self.controller, self.envelope = Controller(config), Envelope(config)
         self._brake_mps2 = min(config.mrm_brake_mps2, MRM_BRAKE_MPS2)
@@ -56,15 +60,21 @@ class Pilot:
         """Leave a minimal risk manoeuvre: a person says that the car may go on."""
         self._ladder = Ladder()
 
+    @property
+    def advice(self) -> tuple[AdviceNote, ...]:
+        """Return what the last tick did with what advice."""
+        return () if self._offboard is None else self._offboard.notes
+
     def joined(self, seeing: Health) -> Health:
         """Return the loop's own health: this, and that of what sees."""
         words = "; ".join(h.detail for h in (seeing, self.health) if h.detail)
         failed = {n: c for n, c in self.health.counters.items() if n != "answered"}
+        heard = {} if self._offboard is None else self._offboard.counters
         return replace(
             seeing,
             ok=seeing.ok and self.health.ok,
             detail=words,
-            counters={**seeing.counters, **failed},
+            counters={**seeing.counters, **failed, **heard},
         )
 
     def act(
@@ -86,6 +96,8 @@ class Pilot:
         plan = self._plan(scene, obs, ego, rung, faults)
         budget.mark("plan")
         command = self._command(plan, scene, ego, faults)
+        if self._offboard is not None:  # the car's own command stands; advice may make it brake
+            command = self._offboard.heed(command, scene, ego, self.planner.course(plan))
         budget.mark("control")
         self._note(faults, plan)
         self._previous, self._curvature_1pm = (plan, ego), command.curvature_1pm

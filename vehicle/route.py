@@ -19,7 +19,7 @@ from mcap_protobuf.schema import register_schema
 from vehicle.contracts import wire
 from vehicle.contracts.frame import MissingCalibrationError, Observation, Rig
 from vehicle.contracts.tick import Tick
-from vehicle.contracts.topics import TOPICS
+from vehicle.contracts.topics import REPEATED, TOPICS
 from vehicle.mcap_records import CHUNK_BYTES, RouteCorruptError, RouteMissingError
 from vehicle.route_calibration import CALIBRATION_TOPICS, calibration_messages
 from vehicle.route_reader import RESERVED, SCHEMA, RouteReader
@@ -220,7 +220,7 @@ def _write_error(path: Path, error: OSError) -> RouteWriteError:
 
 
 def _parts(record: Any, field: str) -> Iterator[Any]:
-    if field == "events":
-        yield from record.events
+    if field in REPEATED:
+        yield from getattr(record, field)
     elif record.HasField(field):
         yield getattr(record, field)

@@ -13,7 +13,7 @@ from mcap.records import Metadata
 from vehicle.contracts import wire
 from vehicle.contracts.frame import MissingCalibrationError, Observation, Rig
 from vehicle.contracts.tick import Record, Tick
-from vehicle.contracts.topics import TOPICS
+from vehicle.contracts.topics import REPEATED, TOPICS
 from vehicle.mcap_records import McapRecords, RouteCorruptError, open_mcap
 from vehicle.telemetry_pb import TickRecord, record_from
 from vehicle.video import VideoDecoder, VideoError, is_keyframe
@@ -162,7 +162,8 @@ class _Assembly:
                     images[name] = image
             elif topic in TOPICS:
                 field = TOPICS[topic].field
-                part = record.events.add() if field == "events" else getattr(record, field)
+                part = getattr(record, field)
+                part = part.add() if field in REPEATED else part
                 part.SetInParent()
                 part.MergeFromString(message.data)
         return record_from(record), images

@@ -12,6 +12,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 from vehicle.contracts import wire
+from vehicle.contracts.advice import AdviceNote
 from vehicle.contracts.clip import TriggerEvent
 from vehicle.contracts.ego import ControlCommand, DriverInput, EgoState, Guidance
 from vehicle.contracts.frame import FrameSet, Observation
@@ -144,6 +145,8 @@ def record_of(obs: Observation, tick: Tick | None) -> Any:
         _encode_timing(message.timing, tick)
         for event in tick.events:
             _copy(message.events.add(), event, _EVENT)
+        for note in tick.advice:
+            _copy(message.advice.add(), note, _ADVICE)
         if tick.signals:
             for name, value in tick.signals.items():
                 setattr(message.signals, name, value)
@@ -181,6 +184,7 @@ def record_from(message: Any) -> Record:
         misses=tuple(DeadlineMiss(**_plain(m, _MISS)) for m in timing.misses),
         events=tuple(TriggerEvent(**_plain(e, _EVENT)) for e in message.events),
         signals={field.name: value for field, value in message.signals.ListFields()},
+        advice=tuple(AdviceNote(**_plain(a, _ADVICE)) for a in message.advice),
     )
     return Record(observation=obs, tick=tick, cameras=cameras)
 
@@ -190,10 +194,11 @@ def _scalars(message: str) -> tuple[str, ...]:
     return tuple(n for n, s in specs.items() if s.rstrip("?") in _TYPES)
 
 
-_EGO, _COMMAND, _EVENT, _MISS, _TIMING, _GUIDANCE, _GOAL, _SIGNAL, _DRIVER = (
+_EGO, _COMMAND, _EVENT, _MISS, _TIMING, _GUIDANCE, _GOAL, _SIGNAL, _DRIVER, _ADVICE = (
     _scalars(name)
     for name in (
         *("Ego", "Command", "Event", "Miss", "Timing", "Guidance", "Goal", "Signal", "Driver"),
+        "Advice",
     )
 )
 

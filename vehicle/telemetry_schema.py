@@ -145,6 +145,14 @@ MESSAGES: Final[dict[str, dict[str, str]]] = {
         "bookmark": "f64?",
         "random_prob": "f64?",
     },
+    "Advice": {
+        "request_id": "text",
+        "context": "text",
+        "site": "text",
+        "verdict": "text",
+        "age_us": "i64",
+        "held_back_mps2": "f64",
+    },
     "TickRecord": {
         "frame": "Frame",
         "ego": "Ego?",
@@ -157,6 +165,7 @@ MESSAGES: Final[dict[str, dict[str, str]]] = {
         "events": "Event*",
         "driver": "Driver?",
         "signals": "Signals?",
+        "advice": "Advice*",
     },
 }
 """Message -> field -> type; "*" repeated, "?" may be absent. A field's number is its place."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from vehicle.contracts.advice import AdviceNote
 from vehicle.contracts.clip import TriggerEvent
 from vehicle.contracts.ego import ControlCommand
 from vehicle.contracts.frame import Observation
@@ -20,6 +21,7 @@ class Tick:
         scene: None when no camera fed the network.
         plan, command: None when the route has no ego motion to plan from.
         events: triggers that fired on this tick.
+        advice: what became of each piece of advice that was there.
         signals: what was computed for the triggers, by the names of vocabulary.py that are
             `logged`; one that is absent was unknown.
     """
@@ -32,6 +34,7 @@ class Tick:
     misses: tuple[DeadlineMiss, ...] = ()
     events: tuple[TriggerEvent, ...] = ()
     signals: Mapping[str, float] = field(default_factory=dict)
+    advice: tuple[AdviceNote, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -8,7 +8,7 @@ from vehicle.contracts.telemetry import STAGE_BUDGET_US
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topic:
-    """One topic; every one is written once a tick, at the route's rate.
+    """One topic, written once a tick at the route's rate; those of REPEATED once for each.
 
     Args:
         message: protobuf message of vehicle/telemetry_schema.py.
@@ -34,7 +34,11 @@ TOPICS: Final = {
     "/timing": Topic(message="Timing", field="timing"),
     "/signals": Topic(message="Signals", field="signals", budget_us=STAGE_BUDGET_US["trigger"]),
     "/event": Topic(message="Event", field="events", budget_us=STAGE_BUDGET_US["trigger"]),
+    "/advice": Topic(message="Advice", field="advice"),
     "/frame": Topic(message="Frame", field="frame"),
 }
 """In writing order; all are kept in a clip. /frame comes last and completes the tick, so that a cut
 file ends with a whole one. Pictures are on /camera/<name>."""
+
+REPEATED: Final = frozenset({"events", "advice"})
+"""Fields of a TickRecord of which a tick may have none, one or many."""
