@@ -20,17 +20,13 @@ import cedarpy
 from fleet.inference.laws import LAWS_FILE, PolicyFileError, law_of, read_laws
 from vehicle.contracts import wire
 from vehicle.contracts.inference import CONTEXTS, Context, InferenceRequest
-from vehicle.contracts.wire import RefusedError, require
+from vehicle.contracts.wire import require
 
 ALLOWED: Final = "allowed"
 ANONYMOUS: Final = "anonymous"
 SCHEMA_FILE: Final = "site.cedarschema"
 
 Action = Literal["infer", "egress"]
-
-
-class PolicyRefusedError(RefusedError):
-    """Policy does not let a request be answered there; the message names the policies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +72,6 @@ class Decision:
     name: str
     reasons: tuple[str, ...]
     digest: str
-
-    def check(self) -> None:
-        """Raise PolicyRefusedError unless allowed."""
-        if not self.allowed:
-            raise PolicyRefusedError(f"{self.name}: {'; '.join(self.reasons)}")
 
 
 class Policy:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fleet.inference.laws import PolicyFileError, read_laws
-from fleet.inference.policy import ANONYMOUS, Policy, PolicyRefusedError, Site
+from fleet.inference.policy import ANONYMOUS, Policy, Site
 from vehicle.contracts.inference import DATA_CLASSES, InferenceRequest
 from vehicle.contracts.wire import ContractError
 
@@ -44,8 +44,6 @@ def test_what_tells_of_people_stays_in_the_zone_of_its_law(data_class: str) -> N
     assert outside.reasons[0].startswith("data-stays-in-its-zone: ")
     assert "of DE" in outside.reasons[0]
     assert "US-OR" in outside.reasons[0]
-    with pytest.raises(PolicyRefusedError, match="ResidencyError: data-stays-in-its-zone"):
-        outside.check()
 
 
 @pytest.mark.parametrize("data_class", ["features", "anonymised"])
