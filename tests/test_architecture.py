@@ -16,7 +16,7 @@ CAR = {
 LAKE = {"numpy", "pyarrow", "duckdb", "mcap", "av", "cv2", "obstore", "h3", "zstandard"}
 FLEET = {
     *("starlette", "uvicorn", "boto3", "botocore", "httpx", "grpc", "google", "cbor2", "sgp4"),
-    *("cedarpy", "zstandard"),
+    *("cedarpy", "google_crc32c", "zstandard"),
     *("tuf", "securesystemslib", "cryptography", "numpy"),
 }
 TRAIN = {"numpy", "torch", "onnx", "onnxruntime"}
