@@ -79,6 +79,23 @@ def punctual() -> Iterator[None]:
             os.sched_setscheduler(0, before, os.sched_param(0))
 
 
+@contextmanager
+def same_class() -> Iterator[None]:
+    """Keep this thread in its class, and put threads that are begun inside into the same one.
+
+    SVT-AV1, opened by root, raises its caller and all its threads to the top of the real-time
+    class: above the frame loop, and before whatever else this process waits for.
+    """
+    others = set(os.listdir("/proc/self/task")) - {str(threading.get_native_id())}
+    policy, param = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        for name in set(os.listdir("/proc/self/task")) - others:
+            with suppress(OSError):
+                os.sched_setscheduler(int(name), policy, param)
+
+
 def _attempt(ask: Callable[[], None]) -> str:
     try:
         ask()

@@ -14,6 +14,7 @@ import numpy as np
 from av.video.reformatter import Colorspace, VideoReformatter
 
 from vehicle.contracts.wire import RefusedError
+from vehicle.realtime import same_class
 
 Codec = Literal["h264", "av1"]
 """As `CompressedVideo.format` names them."""
@@ -60,7 +61,8 @@ class VideoEncoder:
         context.thread_count = 1
         context.color_range, context.colorspace = 1, _BT601  # limited range
         context.options = _options(codec, self._group)
-        context.open()
+        with same_class():
+            context.open()
         self._context = context
         self._reformat = VideoReformatter()
 

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from route_parts import picture
@@ -31,6 +33,14 @@ def test_a_keyframe_with_parameter_sets_comes_every_second() -> None:
     for unit in units:
         kinds = [unit[i + 3] & 31 for i in range(len(unit) - 3) if unit[i : i + 3] == b"\0\0\1"]
         assert {7, 8, 5} <= set(kinds) if is_keyframe(unit) else set(kinds) <= {1, 6}
+
+
+@pytest.mark.parametrize("codec", ["h264", "av1"])
+def test_an_encoder_raises_no_thread_above_the_one_that_opened_it(codec: Codec) -> None:
+    before = os.sched_getscheduler(0)
+    VideoEncoder(64, 48, 5.0, codec).encode(np.zeros((48, 64, 3), np.uint8))
+    threads = [int(name) for name in os.listdir("/proc/self/task")]
+    assert {os.sched_getscheduler(thread) for thread in threads} == {before}
 
 
 def test_an_av1_unit_shows_one_picture_and_a_keyframe_carries_its_sequence_header() -> None:
