@@ -78,7 +78,7 @@ def serve(
         store = open_store(home, store_url)
         store.sweep()
         Summaries(home).sweep()
-        listener = _listen(host, port)
+        listener = listen(host, port)
         shown = f"[{host}]" if ":" in host else host
         url = f"https://{shown}:{listener.getsockname()[1]}"
         server = make_server(home, make_app(home, store=store), (host, *names), "warning")
@@ -94,7 +94,12 @@ def serve(
                 url_file.unlink(missing_ok=True)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket.
+
+    Raises:
+        PortTakenError: the address is taken, or not this machine's.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # TCP by name: asyncio sets TCP_NODELAY on no other, and then each answer with a body waits
     # 40 ms for the car's delayed acknowledgement.

@@ -10,7 +10,7 @@ import httpx
 
 from fleet.gateway import Limits, make_app
 from fleet.identity import enrol
-from fleet.serving import _listen, make_server
+from fleet.serving import listen, make_server
 from fleet.store import Store
 from vehicle.contracts.home import Home
 from vehicle.contracts.uplink import CAR_CERTIFICATE, CAR_KEY, HOME_CERTIFICATE, IDENTITY
@@ -34,7 +34,7 @@ def client(identity: Path, url: str = "") -> httpx.Client:
 def gateway(home: Home, limits: Limits | None = None, store: Store | None = None) -> Iterator[str]:
     """Run the fleet's own door on a free port of this machine."""
     server = make_server(home, make_app(home, limits, store))
-    with _listen("127.0.0.1", 0) as door:
+    with listen("127.0.0.1", 0) as door:
         thread = threading.Thread(target=server.run, args=([door],), daemon=True)
         thread.start()
         try:

@@ -20,7 +20,7 @@ from fleet.gateway import Limits, make_app
 from fleet.inbox import Summaries, Wanted
 from fleet.landing import Landing
 from fleet.registry import Registry
-from fleet.serving import GatewayRunningError, PortTakenError, _listen, make_server, serve
+from fleet.serving import GatewayRunningError, PortTakenError, listen, make_server, serve
 from fleet.store import LocalStore
 from fleet.tls import PeerProtocol
 from vehicle.contracts import wire
@@ -530,7 +530,7 @@ def test_answers_do_not_wait_for_acknowledgements(home):
 
     folder, server = enrol_car(home), make_server(home, make_app(home))
     server.config.http = server.config.http_protocol_class = Looks
-    with _listen("127.0.0.1", 0) as door:
+    with listen("127.0.0.1", 0) as door:
         thread = threading.Thread(target=server.run, args=([door],), daemon=True)
         thread.start()
         with client(folder, f"https://127.0.0.1:{door.getsockname()[1]}") as link:

@@ -1,0 +1,303 @@
+"""A site's desk: takes a request whichever wire it came by, checks it, has it answered.
+
+The order is the one in which refusing is cheapest: who asks and how often, before the request is
+read; whose it is and how old, before policy; policy before memory; memory before work.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from fleet.inference.call import Answer, Call, check_times, read_inputs, wanted_outputs
+from fleet.inference.oip_model import Model
+from fleet.inference.policy import Policy, Site
+from fleet.inference.queue import NEVER, Turns
+from fleet.inference.refusals import (
+    ForgedRequestError,
+    LateAnswerError,
+    MalformedRequestError,
+    ModelFailedError,
+    OverBudgetError,
+    OversizedRequestError,
+    PolicyRefusedError,
+    StoppingError,
+    UnknownModelError,
+    status_of,
+    words_of,
+)
+from fleet.inference.stats import Stats
+from fleet.inference.tenants import Caller, Tenants
+from vehicle.clock import Clock
+from vehicle.contracts import wire
+from vehicle.contracts.inference import MAX_TENSOR_BYTES, InferenceReply, InferenceRequest
+from vehicle.contracts.wire import RefusedError
+
+MAX_PARAMETER_BYTES: Final = 16 << 10
+"""Most bytes of the InferenceRequest."""
+
+
+class Receipts(Protocol):
+    """Where a site writes down what it decided; see fleet/inference/receipts.py."""
+
+    def append(
+        self,
+        *,
+        request_id: str,
+        tenant: str,
+        jurisdiction: str,
+        data_class: str,
+        policy: str,
+        decision: str,
+        size_bytes: int,
+    ) -> str:
+        """Write a receipt that lasts; return its digest."""
+        ...
+
+
+Joules = Callable[[int, int], float]
+"""Energy of an answer from its compute time, us, and its bytes; modelled."""
+
+
+class Desk:
+    """The one way in to a site's models.
+
+    Args:
+        policy: None: none but the certificate's.
+        receipts: None: none are kept.
+        joules: None: not said.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Model],
+        *,
+        site: Site,
+        tenants: Tenants,
+        turns: Turns,
+        clock: Clock,
+        policy: Policy | None = None,
+        receipts: Receipts | None = None,
+        joules: Joules | None = None,
+    ) -> None:
+        self.site, self.stats, self.turns = site, Stats(), turns
+        self.ready = True
+        self._tenants, self._clock = tenants, clock
+        self._policy, self._receipts, self._joules = policy, receipts, joules
+        self._models: dict[str, dict[str, Model]] = {}
+        for model in models:
+            self._models.setdefault(model.name, {})[model.version] = model
+        self._book = ThreadPoolExecutor(1, "receipts")
+
+    def models(self) -> list[Model]:
+        """Return all models, the newest version of each name last."""
+        return [m for versions in self._models.values() for m in versions.values()]
+
+    def model(self, name: str, version: str = "") -> Model:
+        """Return the model of this name, the newest unless a version is named.
+
+        Raises:
+            UnknownModelError: there is none.
+        """
+        versions = self._models.get(name, {})
+        found = versions.get(version or next(reversed(versions), ""))
+        if found is None:
+            known = ", ".join(f"{m.name}@{m.version}" for m in self.models())
+            asked = f"{name[:64]}@{version[:64]}" if version else name[:64]
+            raise UnknownModelError(f"no model {asked!r} here; this site serves {known}")
+        return found
+
+    def check_ready(self) -> bool:
+        """Return True.
+
+        Raises:
+            StoppingError: the site closes.
+        """
+        if not self.ready:
+            raise StoppingError("the site is closing; ask another")
+        return True
+
+    def greet(self, der: bytes | None) -> Caller:
+        """Say who calls, before anything is read of what it sends.
+
+        Raises:
+            UnknownCallerError, TooManyRequestsError: see `Tenants`.
+        """
+        caller = self._tenants.caller(der)
+        try:
+            self._tenants.take(caller)
+        except RefusedError as error:
+            error.add_note(caller.tenant)  # for whom it is counted
+            raise
+        return caller
+
+    def refusal(self, error: Exception, caller: Caller | None) -> tuple[str, int, str]:
+        """Count a refusal; return gRPC's status, HTTP's, and the words that travel."""
+        if not isinstance(error, RefusedError):
+            error = ModelFailedError(f"{type(error).__name__}: {error}")
+        tenant = caller.tenant if caller else next(iter(getattr(error, "__notes__", ())), "")
+        self.stats.refuse(type(error).__name__, tenant)
+        grpc, http = status_of(error)
+        return grpc, http, words_of(error)
+
+    async def answer(self, caller: Caller, call: Call) -> Answer:
+        """Answer a request, in its turn.
+
+        Raises:
+            RefusedError: as named in fleet/inference/refusals.py, or by the model.
+        """
+        began_ns = self._clock.mono_ns()
+        request = self._request(caller, call)
+        digest = ""
+        if self._policy is not None:
+            decision = self._policy.decide(request, self.site, caller.tenant)
+            digest = decision.digest
+            if not decision.allowed:
+                await self._write(caller, call, request, digest, decision.name, call.size_bytes)
+                raise PolicyRefusedError(f"{decision.name}: {'; '.join(decision.reasons)}")
+        try:
+            model, outputs, timings_us = await self._work(caller, call, request, began_ns)
+            size_bytes = call.size_bytes + _size_of(outputs)
+            if request and 0 < request.size_budget_bytes < size_bytes:
+                raise OverBudgetError(
+                    f"request and answer have {size_bytes} bytes, the budget is "
+                    f"{request.size_budget_bytes}"
+                )
+        except asyncio.CancelledError:
+            self._submit(caller, call, request, digest, "gone", call.size_bytes)
+            raise
+        except Exception as error:
+            name = type(error if isinstance(error, RefusedError) else ModelFailedError()).__name__
+            await self._write(caller, call, request, digest, name, call.size_bytes)
+            raise
+        receipt = await self._write(caller, call, request, digest, "allowed", size_bytes)
+        self.stats.answer(f"{model.name}@{model.version}", caller.tenant, timings_us, size_bytes)
+        reply = self._reply(request, model, timings_us, size_bytes, receipt) if request else None
+        return Answer(model=model, outputs=outputs, reply=reply)
+
+    async def close(self, grace_s: float) -> None:
+        """Take nobody any more, answer who is here, write what is to be written."""
+        self.ready = False
+        await self.turns.close(grace_s)
+        await asyncio.to_thread(self._book.shutdown)
+
+    def _request(self, caller: Caller, call: Call) -> InferenceRequest | None:
+        """Return the request inside a call, after all checks that need nothing but a clock."""
+        if call.size_bytes > MAX_TENSOR_BYTES:
+            raise OversizedRequestError(
+                f"{call.size_bytes} bytes, a site takes {MAX_TENSOR_BYTES} at most"
+            )
+        if call.parameter is None:
+            return None
+        if len(call.parameter) > MAX_PARAMETER_BYTES:
+            raise OversizedRequestError(f"the request has {len(call.parameter)} bytes")
+        request = wire.from_bytes(InferenceRequest, call.parameter.encode(), strict=False)
+        named = (request.tenant, request.car_id)
+        if caller.known and named != (caller.tenant, caller.car_id):
+            raise ForgedRequestError(
+                f"the request says it is of car {request.car_id!r} of {request.tenant!r}, its "
+                f"certificate is of {caller.car_id!r} of {caller.tenant!r}"
+            )
+        check_times(request, self._clock.utc_ns())
+        if 0 < request.size_budget_bytes < call.size_bytes:
+            raise OverBudgetError(
+                f"the request has {call.size_bytes} bytes, its budget is "
+                f"{request.size_budget_bytes}"
+            )
+        return request
+
+    async def _work(
+        self, caller: Caller, call: Call, request: InferenceRequest | None, began_ns: int
+    ) -> tuple[Model, Mapping[str, np.ndarray], dict[str, int]]:
+        model = self.model(call.model, call.version)
+        if request and request.model not in ("", model.name, f"{model.name}@{model.version}"):
+            raise MalformedRequestError(
+                f"the request is for {request.model!r}, but was sent to {model.name!r}"
+            )
+        inputs, deadline_ns = read_inputs(model, call.tensors), NEVER
+        wanted = wanted_outputs(model, call.outputs)
+        if request is not None:
+            self._tenants.remember(caller, request.request_id, request.deadline_utc_ns)
+            left_ns = request.deadline_utc_ns - self._clock.utc_ns()
+            deadline_ns = self._clock.mono_ns() + left_ns
+        async with self.turns.turn(caller.tenant, deadline_ns, model.expected_us()) as job:
+            outputs = await _in_time(model, inputs, request, deadline_ns - job.began_ns)
+            ended_ns = self._clock.mono_ns()
+        timings_us = {
+            "queue": (job.began_ns - began_ns) // 1_000,
+            "compute": (ended_ns - job.began_ns) // 1_000,
+        }
+        return model, {n: outputs[n] for n in wanted}, timings_us
+
+    def _reply(
+        self,
+        request: InferenceRequest,
+        model: Model,
+        timings_us: dict[str, int],
+        size_bytes: int,
+        receipt: str,
+    ) -> InferenceReply:
+        fresh_until_ns = request.input_utc_ns + int(request.freshness_s * 1e9)
+        return InferenceReply(
+            request_id=request.request_id,
+            context=self.site.context,
+            site=self.site.name,
+            model_set=f"{model.name}@{model.version}",
+            model_digest=model.digest,
+            finished_utc_ns=self._clock.utc_ns(),
+            valid_until_utc_ns=max(request.deadline_utc_ns, fresh_until_ns),
+            timings_us=timings_us,
+            joules=self._joules(timings_us["compute"], size_bytes) if self._joules else 0.0,
+            receipt=receipt,
+        )
+
+    async def _write(self, *facts: Any) -> str:
+        if self._receipts is None:
+            return ""
+        return await asyncio.wrap_future(self._submit(*facts))
+
+    def _submit(
+        self,
+        caller: Caller,
+        call: Call,
+        request: InferenceRequest | None,
+        digest: str,
+        decision: str,
+        size_bytes: int,
+    ) -> Any:
+        """Have a receipt written by the thread that writes them, one after the other."""
+        if self._receipts is None:
+            return None
+        return self._book.submit(
+            self._receipts.append,
+            request_id=request.request_id if request else call.id[:64],
+            tenant=caller.tenant,
+            jurisdiction=request.jurisdiction if request else "",
+            data_class=request.data_class if request else "",
+            policy=digest,
+            decision=decision,
+            size_bytes=size_bytes,
+        )
+
+
+async def _in_time(
+    model: Model, inputs: Mapping[str, np.ndarray], request: InferenceRequest | None, left_ns: float
+) -> Mapping[str, np.ndarray]:
+    """Have a model answer until the deadline, and not after it."""
+    try:
+        async with asyncio.timeout(None if left_ns == NEVER else left_ns * 1e-9):
+            return await model.infer(inputs, request)
+    except TimeoutError:
+        raise LateAnswerError(
+            f"{model.name}@{model.version} was not done at the deadline, {left_ns / 1e6:.1f} ms "
+            "after it began"
+        ) from None
+
+
+def _size_of(outputs: Mapping[str, np.ndarray]) -> int:
+    return sum(
+        sum(map(len, a.ravel().tolist())) if a.dtype == object else a.nbytes
+        for a in outputs.values()
+    )
