@@ -181,7 +181,8 @@ def _least_deviations(size: Array, took: Array) -> tuple[float, float]:
     weight: Array = np.ones_like(took)
     found: Array = np.zeros(2)
     for _ in range(ROUNDS):
-        found = np.linalg.lstsq(rows * weight[:, None], took * weight, rcond=None)[0]
+        solved = np.linalg.lstsq(rows * weight[:, None], took * weight, rcond=None)
+        found = np.asarray(solved[0], dtype=np.float64)
         weight = 1.0 / np.sqrt(np.maximum(np.abs(took - rows @ found), 1e-5))
     if found[1] < 0.0:
         return float(np.median(took)), 0.0
