@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fleet.inference.client import Client
-from fleet.inference.oip_model import BYTES
+from fleet.inference.oip_tensors import BYTES
 from fleet.inference.policy import Site
 from fleet.inference.server import Served, serve_site
 from vehicle.clock import SystemClock

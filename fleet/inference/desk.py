@@ -6,15 +6,15 @@ read; whose it is and how old, before policy; policy before memory; memory befor
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, Protocol
+from typing import Final
 
 import numpy as np
 
 from fleet.inference.call import Answer, Call, check_times, read_inputs, wanted_outputs
 from fleet.inference.oip_model import Model
-from fleet.inference.policy import Policy, Site
+from fleet.inference.policy import ALLOWED, Policy, Site
 from fleet.inference.queue import NEVER, Turns
+from fleet.inference.receipts import Receipts
 from fleet.inference.refusals import (
     ForgedRequestError,
     LateAnswerError,
@@ -35,26 +35,11 @@ from vehicle.contracts import wire
 from vehicle.contracts.inference import MAX_TENSOR_BYTES, InferenceReply, InferenceRequest
 from vehicle.contracts.wire import RefusedError
 
+GONE: Final = "gone"
+"""Decision in a receipt: whoever asked hung up before there was an answer."""
+
 MAX_PARAMETER_BYTES: Final = 16 << 10
 """Most bytes of the InferenceRequest."""
-
-
-class Receipts(Protocol):
-    """Where a site writes down what it decided; see fleet/inference/receipts.py."""
-
-    def append(
-        self,
-        *,
-        request_id: str,
-        tenant: str,
-        jurisdiction: str,
-        data_class: str,
-        policy: str,
-        decision: str,
-        size_bytes: int,
-    ) -> str:
-        """Write a receipt that lasts; return its digest."""
-        ...
 
 
 Joules = Callable[[int, int], float]
@@ -89,7 +74,7 @@ class Desk:
         self._models: dict[str, dict[str, Model]] = {}
         for model in models:
             self._models.setdefault(model.name, {})[model.version] = model
-        self._book = ThreadPoolExecutor(1, "receipts")
+        self._writing: set[asyncio.Task[str]] = set()
 
     def models(self) -> list[Model]:
         """Return all models, the newest version of each name last."""
@@ -150,12 +135,12 @@ class Desk:
         """
         began_ns = self._clock.mono_ns()
         request = self._request(caller, call)
-        digest = ""
+        policy = ""
         if self._policy is not None:
             decision = self._policy.decide(request, self.site, caller.tenant)
-            digest = decision.digest
+            policy = decision.digest
             if not decision.allowed:
-                await self._write(caller, call, request, digest, decision.name, call.size_bytes)
+                await self._write(request, caller, policy, decision.name, call.size_bytes)
                 raise PolicyRefusedError(f"{decision.name}: {'; '.join(decision.reasons)}")
         try:
             model, outputs, timings_us = await self._work(caller, call, request, began_ns)
@@ -165,14 +150,10 @@ class Desk:
                     f"request and answer have {size_bytes} bytes, the budget is "
                     f"{request.size_budget_bytes}"
                 )
-        except asyncio.CancelledError:
-            self._submit(caller, call, request, digest, "gone", call.size_bytes)
+        except (Exception, asyncio.CancelledError) as error:
+            await self._write(request, caller, policy, _decision(error), call.size_bytes)
             raise
-        except Exception as error:
-            name = type(error if isinstance(error, RefusedError) else ModelFailedError()).__name__
-            await self._write(caller, call, request, digest, name, call.size_bytes)
-            raise
-        receipt = await self._write(caller, call, request, digest, "allowed", size_bytes)
+        receipt = await self._write(request, caller, policy, ALLOWED, size_bytes)
         self.stats.answer(f"{model.name}@{model.version}", caller.tenant, timings_us, size_bytes)
         reply = self._reply(request, model, timings_us, size_bytes, receipt) if request else None
         return Answer(model=model, outputs=outputs, reply=reply)
@@ -181,7 +162,7 @@ class Desk:
         """Take nobody any more, answer who is here, write what is to be written."""
         self.ready = False
         await self.turns.close(grace_s)
-        await asyncio.to_thread(self._book.shutdown)
+        await asyncio.gather(*self._writing, return_exceptions=True)
 
     def _request(self, caller: Caller, call: Call) -> InferenceRequest | None:
         """Return the request inside a call, after all checks that need nothing but a clock."""
@@ -253,33 +234,28 @@ class Desk:
             receipt=receipt,
         )
 
-    async def _write(self, *facts: Any) -> str:
-        if self._receipts is None:
-            return ""
-        return await asyncio.wrap_future(self._submit(*facts))
-
-    def _submit(
+    async def _write(
         self,
-        caller: Caller,
-        call: Call,
         request: InferenceRequest | None,
-        digest: str,
+        caller: Caller,
+        policy: str,
         decision: str,
         size_bytes: int,
-    ) -> Any:
-        """Have a receipt written by the thread that writes them, one after the other."""
+    ) -> str:
+        """Write a receipt; it is written even when nobody waits for it any more."""
         if self._receipts is None:
-            return None
-        return self._book.submit(
-            self._receipts.append,
-            request_id=request.request_id if request else call.id[:64],
+            return ""
+        entry = self._receipts.appended(
+            request,
             tenant=caller.tenant,
-            jurisdiction=request.jurisdiction if request else "",
-            data_class=request.data_class if request else "",
-            policy=digest,
+            policy=policy,
             decision=decision,
             size_bytes=size_bytes,
         )
+        task = asyncio.create_task(entry)
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+        return await asyncio.shield(task)
 
 
 async def _in_time(
@@ -294,6 +270,13 @@ async def _in_time(
             f"{model.name}@{model.version} was not done at the deadline, {left_ns / 1e6:.1f} ms "
             "after it began"
         ) from None
+
+
+def _decision(error: BaseException) -> str:
+    """Return the name under which a receipt says that there was no answer."""
+    if isinstance(error, asyncio.CancelledError):
+        return GONE
+    return type(error if isinstance(error, RefusedError) else ModelFailedError()).__name__
 
 
 def _size_of(outputs: Mapping[str, np.ndarray]) -> int:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -18,19 +18,13 @@ from vehicle.contracts.bundle import ModelBundle, TensorSpec
 from vehicle.contracts.inference import InferenceRequest
 from vehicle.engine import Engine
 
-BYTES: Final = "bytes"
-"""`TensorSpec.dtype` of a tensor of byte strings: its arrays are of dtype object."""
-
-ANY_SIZE: Final = -1
-"""Stands in `TensorSpec.shape` for an axis of any length."""
-
 
 class Model(Protocol):
     """One thing that can be asked.
 
     Attributes:
         name, version: by which it is asked for; `digest` is the sha256 of what it is.
-        inputs, outputs: dtype is numpy's name of it, or BYTES; an axis may be ANY_SIZE.
+        inputs, outputs: see BYTES and ANY_SIZE in fleet/inference/oip_tensors.py.
     """
 
     name: str

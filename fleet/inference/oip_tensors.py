@@ -13,10 +13,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from fleet.inference.oip_model import ANY_SIZE, BYTES
 from fleet.inference.refusals import MalformedRequestError, OversizedRequestError
 from vehicle.contracts.bundle import TensorSpec
 from vehicle.contracts.inference import MAX_TENSOR_BYTES
+
+BYTES: Final = "bytes"
+"""`TensorSpec.dtype` of a tensor of byte strings: its arrays are of dtype object."""
+
+ANY_SIZE: Final = -1
+"""Stands in `TensorSpec.shape` for an axis of any length."""
 
 DATATYPES: Final = {
     **{f"{k}int{b}": f"{k.upper()}INT{b}" for k in ("", "u") for b in (8, 16, 32, 64)},

@@ -6,7 +6,6 @@ What goes over the wire is "NameOfTheError: reason", so that whoever asked can t
 from typing import ClassVar, Final
 
 from vehicle.contracts.wire import ContractError, RefusedError
-from vehicle.engine import ModelInputError
 
 LONGEST_REASON: Final = 1_000
 """Letters of a reason that travel: it rides in a header of gRPC."""
@@ -68,7 +67,7 @@ class ForgedRequestError(SiteRefusalError):
 
 
 class PolicyRefusedError(SiteRefusalError):
-    """The site's policy does not let it answer."""
+    """The site's policy does not let it answer; the reason begins with the policy's own name."""
 
     GRPC, HTTP = "PERMISSION_DENIED", 403
 
@@ -143,7 +142,7 @@ def status_of(error: RefusedError) -> tuple[str, int]:
     """Return the status of a refusal: gRPC's name of it, and HTTP's number."""
     if isinstance(error, SiteRefusalError):
         return error.GRPC, error.HTTP
-    if isinstance(error, ContractError | ModelInputError):
+    if isinstance(error, ContractError):
         return MalformedRequestError.GRPC, MalformedRequestError.HTTP
     return SiteRefusalError.GRPC, SiteRefusalError.HTTP
 

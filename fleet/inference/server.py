@@ -17,12 +17,13 @@ import grpc
 import uvicorn
 
 from fleet.identity import Authority
-from fleet.inference.desk import Desk, Joules, Receipts
+from fleet.inference.desk import Desk, Joules
 from fleet.inference.oip_grpc import Servicer
 from fleet.inference.oip_http import HttpDoor
 from fleet.inference.oip_model import Model
 from fleet.inference.policy import Policy, Site
 from fleet.inference.queue import Limits, Turns
+from fleet.inference.receipts import Receipts
 from fleet.inference.stats import Stats
 from fleet.inference.tenants import Tenant, Tenants
 from fleet.serving import PortTakenError, listen
