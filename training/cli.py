@@ -28,7 +28,7 @@ def train(
     recipe: Annotated[
         str,
         typer.Option(
-            help="base, polish: grown from --init. finetune: from --init. tiny: few steps."
+            help="base, polish, teacher: grown from --init. finetune: from --init. tiny: few steps."
         ),
     ] = "base",
     init: Annotated[
@@ -152,6 +152,10 @@ def export(
         Path | None,
         typer.Option(help="Frames of towns not trained on, to make scores probabilities."),
     ] = None,
+    mirrored: Annotated[
+        bool,
+        typer.Option("--mirrored", help="Look at every frame twice, once in a mirror: a teacher."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Turn a finished run into a bundle: ONNX in uint8, weights, golden vectors, manifest."""
@@ -170,6 +174,7 @@ def export(
         version=version,
         odd={k: v for k, _, v in pairs},
         scores=scores,
+        mirrored=mirrored,
     )
     facts = {
         "bundle": bundle.tag,

@@ -17,8 +17,9 @@ import onnxruntime
 from onnx import numpy_helper
 
 from training.calibrate import fit_scores, set_scores, with_scores
-from training.deploy import OUTPUTS, check_parity, half_cameras, half_order, session, to_onnx
+from training.deploy import check_parity, half_cameras, half_order, session, to_onnx
 from training.frames import Frames, load_frames
+from training.mirror import looked_twice
 from training.model import NetR
 from training.quantize import as_floats, quantise
 from training.recall import See, inputs_of, spread_over
@@ -69,6 +70,7 @@ def export(
     version: int,
     odd: dict[str, str],
     scores: Path | None = None,
+    mirrored: bool = False,
 ) -> ModelBundle:
     """Write the bundle folder `out` from a finished run, and return its manifest.
 
@@ -78,6 +80,7 @@ def export(
         odd: where it was trained to work.
         scores: dataset of towns it was not trained on, to make scores probabilities; by default
             they stay as the parent's were.
+        mirrored: look at every frame a second time in a mirror; there is no half of such a graph.
     Raises:
         RunUnfinishedError, ParityError, BundleTooLargeError: nothing is left in `out`.
     """
@@ -97,10 +100,12 @@ def export(
     net = network_of(run.config.kinds, read_arrays(run_folder / WEIGHTS))
     frames = [load_frames(folder) for folder in datasets or map(Path, run.datasets)]
     model = graph_of(net, frames)
+    if mirrored:
+        model = looked_twice(model)
     if scores:
         net = with_scores(net, fit_scores(model, load_frames(scores), net.kinds))
         set_scores(model, net)
-    half = half_graph_of(net, frames, model)
+    half = None if mirrored else half_graph_of(net, frames, model)
     return _write(out, net, model, half, frames[0], lineage, name=name, version=version, odd=odd)
 
 
@@ -210,7 +215,7 @@ def _write(
     out: Path,
     net: NetR,
     model: onnx.ModelProto,
-    half: onnx.ModelProto,
+    half: onnx.ModelProto | None,
     frames: Frames,
     lineage: Lineage,
     *,
@@ -220,18 +225,22 @@ def _write(
 ) -> ModelBundle:
     data = without_traces(model).SerializeToString()
     graph = session(data)
-    frame = next(_inputs([frames], 1, see_with(graph), tuple(net.no_memory(1).shape)))
-    answer = dict(zip(OUTPUTS, graph.run(list(OUTPUTS), frame), strict=True))
+    frame = next(_inputs([frames], 1, see_with(graph), tuple(graph.get_inputs()[2].shape)))
+    given = [o.name for o in graph.get_outputs()]
+    answer = dict(zip(given, graph.run(given, frame), strict=True))
     golden = {f"in_{k}": v for k, v in frame.items()} | {f"out_{k}": v for k, v in answer.items()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **golden)
     out.mkdir(parents=True, exist_ok=True)
     (out / "bundle.json").unlink(missing_ok=True)
     wire.atomic_write(out / MODEL, data)
-    wire.atomic_write(out / HALF, without_traces(half).SerializeToString())
+    if half is not None:
+        wire.atomic_write(out / HALF, without_traces(half).SerializeToString())
     wire.atomic_write(out / GOLDEN, buffer.getvalue())
     write_weights(out / WEIGHTS, net, half=True)
-    files = tuple(_entry(out / n) for n in (GOLDEN, HALF, MODEL, WEIGHTS))
+    files = tuple(
+        _entry(out / n) for n in (GOLDEN, HALF, MODEL, WEIGHTS) if n != HALF or half is not None
+    )
     size = sum(f.size_bytes for f in files)
     if size > MAX_BUNDLE_BYTES:
         raise BundleTooLargeError(f"{out} is {size} bytes, expected at most {MAX_BUNDLE_BYTES}")
@@ -242,7 +251,7 @@ def _write(
         odd=odd,
         rig=RIG_R,
         inputs=tuple(_spec(k, v) for k, v in frame.items()),
-        outputs=tuple(_spec(k, answer[k]) for k in OUTPUTS),
+        outputs=tuple(_spec(k, answer[k]) for k in given),
         kinds=net.kinds,
         bev=BEV,
         bev_box=BEV_BOX,

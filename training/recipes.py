@@ -107,6 +107,28 @@ def polish() -> TrainConfig:
     )
 
 
+TEACHER_NET: Final = NetConfig(stem=24, quarter=48, eighth=96, sixteenth=128, bev=96, bev_half=128)
+"""Twice the work of the network a car runs: R96 of docs/decisions/0002-network-size.md."""
+
+
+def teacher() -> TrainConfig:
+    """From the shipped bundle (`--init`): a wider network, to judge what the car was unsure of.
+
+    It never drives, so it need not fit the car's frame; `training export --mirrored` lets it look
+    at every frame a second time in a mirror.
+    """
+    return replace(
+        base(),
+        recipe="teacher",
+        steps=1_200,
+        learning_rate=8e-4,
+        warmup=50,
+        norm_until=100,
+        checkpoint_every=100,
+        net=TEACHER_NET,
+    )
+
+
 def finetune(*, steps: int = 200, seed: int = 0) -> TrainConfig:
     """From a parent bundle: mined frames first, frames to remember second, half and half."""
     return TrainConfig(
@@ -138,6 +160,7 @@ def tiny() -> TrainConfig:
 RECIPES: Final[dict[str, Callable[[], TrainConfig]]] = {
     "base": base,
     "polish": polish,
+    "teacher": teacher,
     "finetune": finetune,
     "tiny": tiny,
 }

@@ -88,28 +88,36 @@ def grown(
     parent_kinds: tuple[str, ...],
     weights: dict[str, np.ndarray],
 ) -> NetR:
-    """Return a network that begins with the weights of a parent that has other parts.
+    """Return a network that begins with the weights of a parent that has other or fewer parts.
 
     What only the network has begins anew, what only the parent has is left behind. Heat channels
-    are matched by kind; a new kind begins as half of its nearest of kin.
+    are matched by kind; a new kind begins as half of its nearest of kin. A wider network listens to
+    no new channel at first, so that it begins as good as its parent (Chen et al., "Net2Net", 2016).
 
     Raises:
-        ParentBundleError: a weight of the parent has another shape than the network's.
+        ParentBundleError: a weight of the parent is larger than the network's.
     """
     net = NetR(kinds, config)
     state = net.state_dict()
     for name, value in weights.items():
         if name in _PER_KIND:
             _lend(state[name], value, kinds, parent_kinds, relate=name == "heat.1.weight")
-        elif name in state and tuple(state[name].shape) != value.shape:
-            raise ParentBundleError(
-                f"weight {name!r} of the parent is {value.shape}, "
-                f"the network has {tuple(state[name].shape)}"
-            )
         elif name in state:
-            state[name].copy_(torch.from_numpy(value))
+            _widen(name, state[name], value)
     net.load_state_dict(state)
     return net
+
+
+def _widen(name: str, own: torch.Tensor, value: np.ndarray) -> None:
+    """Copy a parent's weight into the first rows and columns; those rows hear no others."""
+    shape = tuple(own.shape)
+    if len(shape) != value.ndim or any(n < m for n, m in zip(shape, value.shape, strict=True)):
+        raise ParentBundleError(
+            f"weight {name!r} of the parent is {value.shape}, the network has {shape}"
+        )
+    if value.ndim:
+        own[: len(value)] = 0.0
+    own[tuple(slice(n) for n in value.shape)] = torch.from_numpy(value)
 
 
 _PER_KIND: Final = ("heat.1.weight", "heat.1.bias", "heat_scale", "heat_offset")

@@ -224,3 +224,13 @@ def test_the_graph_names_no_folder_of_whoever_made_it() -> None:
     graph = (Path(__file__).parents[2] / "vehicle" / "base" / "model.onnx").read_bytes()
     assert b".py" not in graph
     assert b"site-packages" not in graph
+
+
+def test_a_teacher_looks_twice_and_has_no_half(run, bundle, data, tmp_path, monkeypatch):
+    as_exported(monkeypatch, bundle)
+    made = export(run, tmp_path / "t", [data], name="teacher", version=1, odd={}, mirrored=True)
+    assert bundles.load(tmp_path / "t") == made
+    assert "rows" not in {s.name for s in made.outputs}
+    assert "half.onnx" not in {f.name for f in made.files}
+    memory = next(s for s in made.inputs if s.name == "memory")
+    assert memory.shape[1] == 2 * 4
