@@ -174,6 +174,11 @@ class Episode:
         return _START_NS + round(self.frame_id * 1e9 / self.scenario.rate_hz)
 
     @property
+    def origin_m(self) -> tuple[float, float]:
+        """Return where the local frame of this route begins, in town."""
+        return self._origin
+
+    @property
     def pose(self) -> np.ndarray:
         """Return x, y, yaw of the ego frame in town."""
         return np.array([self.motion.x_m, self.motion.y_m, self.motion.yaw_rad])

@@ -40,10 +40,12 @@ class EpisodeSource:
             family=world.family,
             rate_hz=world.rate_hz,
         )
+        origin_m = self._episode.origin_m
         self.rig: Rig | None = self._episode.rig
         self.rate_hz: float = world.rate_hz
         self.metadata: Mapping[str, str] = {
             "source": "simulator",
+            "origin_m": f"{origin_m[0]!r} {origin_m[1]!r}",
             "route_id": f"live-town{world.town}-seed{world.seed}-{world.light}",
             "tag.town": str(world.town),
             "tag.light": world.light,

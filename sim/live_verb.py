@@ -30,6 +30,9 @@ def live(
     gateway: Annotated[
         str, typer.Option(help="Address of `roadloop fleet serve`; without it nothing is sent.")
     ] = "",
+    offboard: Annotated[
+        str, typer.Option(help="Site that is asked for advice, https://HOST:PORT[/MODEL].")
+    ] = "",
     real_time: Annotated[
         bool, typer.Option("--real-time/--best-effort", help="Ask for the real-time class.")
     ] = True,
@@ -54,6 +57,7 @@ def live(
         bundle=bundle,
         shadow=shadow,
         gateway=gateway,
+        offboard=offboard,
         campaign=None,
         rate_hz=rate,
         seconds=seconds,

@@ -224,6 +224,9 @@ def drive(
     gateway: Annotated[
         str, typer.Option(help="Address of `roadloop fleet serve`; without it nothing is sent.")
     ] = "",
+    offboard: Annotated[
+        str, typer.Option(help="Site that is asked for advice, https://HOST:PORT[/MODEL].")
+    ] = "",
     campaign: Annotated[
         Path | None,
         typer.Option(help="What to look out for, TOML or JSON; default: as home signed."),
@@ -239,7 +242,7 @@ def drive(
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Run the whole car on a route's frames, on schedule: loop, recorder, shadow, uplink.
+    """Run the whole car on a route's frames, on schedule: loop, recorder, shadow, uplink, advice.
 
     Each is a process; a supervisor starts the dead ones again while the loop drives on. Once a
     second the health of all is shown, and kept in health.json of the car's folder. Clips go into
@@ -254,6 +257,7 @@ def drive(
         bundle=bundle,
         shadow=shadow,
         gateway=gateway,
+        offboard=offboard,
         campaign=campaign,
         rate_hz=rate,
         seconds=seconds,

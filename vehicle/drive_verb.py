@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from vehicle import bundles
+from vehicle.asking import split
 from vehicle.clock import SystemClock
 from vehicle.contracts import wire
 from vehicle.contracts.home import Home
@@ -37,6 +38,7 @@ class DriveRequest:
         bundle: what drives.
         shadow: a candidate, "" for none.
         gateway: address of home, "" for none.
+        offboard: address of a site that is asked for advice, "" for none.
         rate_hz: 0 as the source says.
         seconds: 0 once through the source.
         campaign: TOML or JSON, "" for those the car holds (`roadloop vehicle campaigns`).
@@ -51,6 +53,7 @@ class DriveRequest:
     bundle: str
     shadow: str = ""
     gateway: str = ""
+    offboard: str = ""
     campaign: str = ""
     rate_hz: float = 0.0
     seconds: float = 0.0
@@ -67,6 +70,7 @@ def request_for(
     bundle: Path | None,
     shadow: Path | None,
     gateway: str,
+    offboard: str = "",
     campaign: Path | None,
     rate_hz: float | None,
     seconds: float | None,
@@ -83,6 +87,8 @@ def request_for(
     for each in (driving, shadow):
         if each is not None:
             bundles.load(each)
+    if offboard:
+        split(offboard)
     for name, value in (("rate", rate_hz), ("seconds", seconds)):
         wire.require(value is None or value > 0.0, f"--{name} is {value}, expected above 0")
     return DriveRequest(
@@ -92,6 +98,7 @@ def request_for(
         bundle=str(driving.absolute()),
         shadow=str(shadow.absolute()) if shadow else "",
         gateway=gateway,
+        offboard=offboard,
         campaign=str(campaign.absolute()) if campaign else "",
         rate_hz=rate_hz or 0.0,
         seconds=seconds or 0.0,
@@ -160,6 +167,7 @@ def health_line(parts: Mapping[str, Any]) -> str:
         ("recorder", counted("recorder", "clips", "lost_frames", "evicted", "backlog_frames")),
         ("shadow", counted("shadow", "frames", "skipped")),
         ("uplink", counted("uplink", "sent", "left")),
+        ("offboard", counted("offboard", "asked", "answered", "late")),
     ]
     words = [f"{name} {text}" for name, text in shown if text]
     for name, part in parts.items():

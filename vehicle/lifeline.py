@@ -16,9 +16,11 @@ SHADOW: Final = 1
 UPLINK: Final = 2
 SUPERVISOR: Final = 3
 DRIVE: Final = 4
-"""Places in the ring's table of readers. Only the first two read frames, all leave notes."""
+OFFBOARD: Final = 5
+"""Places in the ring's table of readers. RECORDER, SHADOW and OFFBOARD read frames, all leave
+notes."""
 
-PLACES: Final = {"recorder": RECORDER, "shadow": SHADOW, "uplink": UPLINK}
+PLACES: Final = {"recorder": RECORDER, "shadow": SHADOW, "uplink": UPLINK, "offboard": OFFBOARD}
 
 NICE: Final = 10
 

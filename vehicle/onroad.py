@@ -194,6 +194,7 @@ def drive_on_road(
             rate_hz=rate_hz,
             engine=engine,
             shadow=car.disagreement if setup.shadow is not None else None,
+            offboard=car.advice(),
         )
         granted = prepare(fifo=options.real_time)
         punctuality, tally, began_ns = in_words(granted), _Tally(), clock.mono_ns()

@@ -13,15 +13,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from vehicle.asking import OffboardSettings
 from vehicle.clock import Clock, SystemClock
-from vehicle.config import RecordingConfig
+from vehicle.config import RecordingConfig, VehicleConfig
 from vehicle.contracts import wire
 from vehicle.contracts.campaign import DEFAULT_CAMPAIGN, Campaign
 from vehicle.contracts.frame import Observation, Rig
 from vehicle.contracts.telemetry import Health
 from vehicle.contracts.tick import Tick
 from vehicle.contracts.wire import RefusedError
-from vehicle.lifeline import DRIVE, RECORDER, SHADOW, UPLINK, read_note
+from vehicle.lifeline import DRIVE, OFFBOARD, RECORDER, SHADOW, UPLINK, read_note
+from vehicle.offboard import Mailbox, Offboard
 from vehicle.publisher import Publisher, ring_for
 from vehicle.recorder import RecorderSettings
 from vehicle.restart import USUAL, RestartPolicy
@@ -56,6 +58,8 @@ class CarSetup:
         gateway: address of home; None runs no uplink.
         link: how the car is connected while no link.json in its folder says otherwise.
         send_every_s: pause of the uplink between two looks into the outbox.
+        offboard: address of a site that is asked for advice; None asks nobody.
+        origin_m: east and north of the local frame's origin in that site's frame.
         policy: how patiently the dead are started again.
         slots: frames the ring holds; None: two seconds, or what fits.
     """
@@ -73,6 +77,8 @@ class CarSetup:
     gateway: str | None = None
     link: Link = USUAL_LINK
     send_every_s: float = 5.0
+    offboard: str | None = None
+    origin_m: tuple[float, float] = (0.0, 0.0)
     policy: RestartPolicy = USUAL
     slots: int | None = None
 
@@ -92,6 +98,7 @@ class Car:
         setup.folder.mkdir(parents=True, exist_ok=True)
         self._recording = RecordingConfig.of_car(setup.folder)
         self._ring = ring_for(setup.rig, setup.rate_hz, setup.slots)
+        self._mailbox = Mailbox() if setup.offboard is not None else None
         self._publisher = Publisher(self._ring, self._clock)
         self._last: dict[str, Health] = {}
         self._disagreement = (float("nan"), -1)
@@ -121,6 +128,10 @@ class Car:
         """Leave the loop's own facts for the others to show; whole numbers are counters."""
         if self._open:
             self._ring.leave_note(DRIVE, json.dumps(facts).encode())
+
+    def advice(self, config: VehicleConfig | None = None) -> Offboard | None:
+        """Return the loop's end of the mailbox for advice; None where nobody is asked."""
+        return None if self._mailbox is None else Offboard(self._mailbox, self._clock, config)
 
     def disagreement(self) -> tuple[float, int]:
         """Return the shadow's last score (0..1, NaN without one) and its frame; never waits."""
@@ -179,7 +190,7 @@ class Car:
         self.health()
         self.disagreement()
         self._open = False
-        self._ring.close()
+        self._let_go()
         atexit.unregister(self.close)
         return self._last
 
@@ -223,7 +234,24 @@ class Car:
                 link=setup.link,
             )
             parts.append(_part("uplink", UPLINK, "vehicle.sender", sender))
+        if setup.offboard is not None and self._mailbox is not None:
+            asks = OffboardSettings(
+                car=car,
+                ring=ring,
+                mailbox=self._mailbox.address,
+                folder=str(folder),
+                car_id=setup.car_id,
+                address=setup.offboard,
+                jurisdiction=setup.jurisdiction,
+                origin_m=setup.origin_m,
+            )
+            parts.append(_part("offboard", OFFBOARD, "vehicle.offboard_link", asks))
         return tuple(parts)
+
+    def _let_go(self) -> None:
+        self._ring.close()
+        if self._mailbox is not None:
+            self._mailbox.close()
 
     def _wait_for_recorder(self) -> None:
         give_up = time.monotonic() + START_S
@@ -237,7 +265,7 @@ class Car:
                 self._supervisor.terminate()
                 self._supervisor.wait()
                 self._open = False
-                self._ring.close()
+                self._let_go()
                 raise CarStartError(f"the recorder did not come up: {why}")
             time.sleep(0.005)
 

@@ -1,6 +1,7 @@
 """The process of the frame loop: opens what it was told to drive on, drives, leaves a report."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from vehicle.campaigns import HeldCampaigns
@@ -36,6 +37,8 @@ def drive_as_asked(request: DriveRequest, source: Source) -> RoadReport:
         campaigns=_campaigns(request, jurisdiction),
         shadow=Path(request.shadow) if request.shadow else None,
         gateway=request.gateway or None,
+        offboard=request.offboard or None,
+        origin_m=_origin(about),
     )
     options = RoadOptions(
         rate_hz=request.rate_hz or None,
@@ -47,6 +50,12 @@ def drive_as_asked(request: DriveRequest, source: Source) -> RoadReport:
     report = drive_on_road(source, setup, Path(request.bundle), options, told=_say)
     wire.atomic_write(Path(request.report), wire.to_bytes(report))
     return report
+
+
+def _origin(about: Mapping[str, str]) -> tuple[float, float]:
+    """Return where a source says that its local frame begins, in the frame of sites."""
+    east, north = (float(word) for word in about.get("origin_m", "0 0").split())
+    return east, north
 
 
 def _campaigns(request: DriveRequest, jurisdiction: str) -> tuple[Campaign, ...]:
