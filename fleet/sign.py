@@ -196,6 +196,13 @@ class Repository:
         """Return the newest root: what a car is given, by hand, when it is enrolled."""
         return self._root_file().read_bytes()
 
+    def current_files(self) -> tuple[str, ...]:
+        """Return the names of the metadata files that a car reads: every root, the newest rest."""
+        _, targets, snapshot, _ = self._chain()
+        roots = sorted(path.name for path in self.metadata_folder.glob("*.root.json"))
+        chain = (f"{snapshot.version}.snapshot.json", f"{targets.version}.targets.json")
+        return (*roots, "timestamp.json", *chain)
+
     def expiries(self) -> dict[str, datetime]:
         """Return until when each role's newest metadata is good."""
         return {signed.type: signed.expires for signed in self._chain()}
