@@ -3,10 +3,11 @@ PYTHON ?= python3
 ROADLOOP_DATA ?= $(wildcard ../shared/data)
 STAMP := .venv/.stamp
 PEERS := .venv-peers/.stamp
+INTEROP := .venv-interop/.stamp
 export OMP_NUM_THREADS ?= 1
 export RAY_DEDUP_LOGS ?= 1
 
-.PHONY: setup demo test bench lint fuzz peers clean
+.PHONY: setup demo test bench lint fuzz peers interop clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml
@@ -44,5 +45,13 @@ $(PEERS): sim/commonroad_peers.txt
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --no-deps --requirement sim/commonroad_peers.txt
 	touch $@
 
+# Clients and codecs of others that tests speak with, apart from the house; tests skip where they are not.
+interop: $(INTEROP)
+
+$(INTEROP): fleet/interop.txt
+	test -x .venv-interop/bin/python || $(PYTHON) -m venv .venv-interop
+	.venv-interop/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --no-deps --requirement fleet/interop.txt
+	touch $@
+
 clean:
-	rm -rf .venv .venv-peers .roadloop
+	rm -rf .venv .venv-interop .venv-peers .roadloop
