@@ -91,6 +91,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
         {"fleet", "vehicle.contracts", "vehicle.engine", "vehicle.bundles", "vehicle.clock"},
         FLEET | {"ray", "pyarrow"},
     ),
+    "fleet.inference.loadgen_mlperf": ({"fleet", "vehicle.contracts"}, {"mlperf_loadgen"}),
     "fleet.orbit": ({"fleet", "vehicle.contracts", "vehicle.clock"}, FLEET),
     "fleet.orbit.verbs": ({"fleet", "vehicle.contracts", "vehicle.clock"}, FLEET | COMMAND),
     "training": (

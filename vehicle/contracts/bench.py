@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-MIN_SAMPLES = {"p50": 20, "p90": 100, "p99": 664, "p99.9": 6_636}
+MIN_SAMPLES = {"p50": 20, "p90": 100, "p95": 133, "p99": 664, "p99.9": 6_636}
 """Fewest samples from which a percentile is printed (measures.md asks 6,636 for p99.9)."""
 
 
