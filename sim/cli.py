@@ -366,7 +366,7 @@ def demo(
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="Which one, or all; a name that is unknown lists them.")],
+    name: Annotated[str, typer.Argument(help="Which one, or all; an unknown name lists them.")],
     frames: Annotated[int | None, typer.Option(help="Samples; default: enough for p99.9.")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Bundle folder; default: the base.")] = None,
     page: Annotated[Path | None, typer.Option(help="Write all results to this page.")] = None,
