@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fleet.campaign_verbs import campaign_app
+from fleet.inference.verbs import infer_app
 
 if TYPE_CHECKING:
     from fleet.release import MustRise
@@ -18,6 +19,7 @@ app = typer.Typer(
 )
 
 app.add_typer(campaign_app, name="campaign")
+app.add_typer(infer_app, name="infer")
 
 STORE_HELP = (
     "Where clips land: s3://BUCKET/PREFIX (AWS_* gives keys and endpoint); default: this home."

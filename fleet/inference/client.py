@@ -11,10 +11,13 @@ from typing import Any, Final
 
 import grpc
 import numpy as np
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 
-from fleet.inference.oip_messages import SERVICE, InferRequest, InferResponse
-from fleet.inference.oip_tensors import datatype_of, from_raw, to_raw
+from fleet.inference.oip_messages import CLASSES, SERVICE, InferRequest, InferResponse
+from fleet.inference.oip_tensors import DTYPES, datatype_of, from_raw, to_raw
 from vehicle.contracts import wire
+from vehicle.contracts.bundle import TensorSpec
 from vehicle.contracts.inference import PARAMETER, InferenceReply, InferenceRequest
 from vehicle.contracts.uplink import CAR_CERTIFICATE, CAR_KEY, HOME_CERTIFICATE
 from vehicle.contracts.wire import RefusedError
@@ -25,6 +28,7 @@ _OPTIONS: Final = [
     ("grpc.use_local_subchannel_pool", 1),
 ]
 _INFER: Final = f"/{SERVICE}/ModelInfer"
+_METADATA: Final = f"/{SERVICE}/ModelMetadata"
 
 Outputs = dict[str, np.ndarray]
 
@@ -66,6 +70,12 @@ class ClientTls:
         certificate, key, authority = ((folder / name).read_bytes() for name in names)
         return cls(certificate=certificate, key=key, authority=authority)
 
+    @property
+    def common_name(self) -> str:
+        """Return whom the certificate names: the car."""
+        names = x509.load_pem_x509_certificate(self.certificate).subject
+        return str(names.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+
     def credentials(self) -> grpc.ChannelCredentials:
         """Return gRPC's form of it."""
         return grpc.ssl_channel_credentials(self.authority, self.key, self.certificate)
@@ -104,6 +114,22 @@ class Client:
             return decode(self._infer(message, timeout=timeout_s))
         except grpc.RpcError as error:
             raise error_of(error) from None
+
+    def inputs_of(self, model: str, timeout_s: float = 5.0) -> tuple[TensorSpec, ...]:
+        """Return what a model takes.
+
+        Raises:
+            SiteRefusedError, UnreachableSiteError: as named.
+        """
+        asked = CLASSES["ModelMetadataRequest"](name=model).SerializeToString()
+        try:
+            told = self._channel.unary_unary(_METADATA)(asked, timeout=timeout_s)
+        except grpc.RpcError as error:
+            raise error_of(error) from None
+        return tuple(
+            TensorSpec(name=t.name, shape=tuple(t.shape), dtype=DTYPES[t.datatype])
+            for t in CLASSES["ModelMetadataResponse"].FromString(told).inputs
+        )
 
     def close(self) -> None:
         """Hang up."""

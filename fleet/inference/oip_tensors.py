@@ -77,6 +77,12 @@ def count_of(name: str, shape: Sequence[int]) -> int:
     return count
 
 
+def zeros(spec: TensorSpec) -> np.ndarray:
+    """Return an array of nothing that fits a spec; an axis of any length has none."""
+    shape = tuple(0 if n == ANY_SIZE else n for n in spec.shape)
+    return np.full(shape, b"", dtype=object) if spec.dtype == BYTES else np.zeros(shape, spec.dtype)
+
+
 def to_raw(array: np.ndarray) -> bytes:
     """Return the bytes of an array as they travel."""
     if array.dtype.kind not in "OS":
