@@ -137,6 +137,10 @@ class Planner:
             scores=scores,
         )
 
+    def suppose(self, config: VehicleConfig) -> None:
+        """Plan under other limits from here on: for a copy that is asked what if."""
+        self._config = config
+
     def course(self, plan: Plan) -> np.ndarray:
         """Return [M, 3] x, y, yaw that a plan leads along; of the last one, the lane beyond too."""
         if self._last is not None and self._last[0] == plan.frame_id and self._course.size:
