@@ -70,7 +70,6 @@ class SiteLink:
         address: see OffboardSettings.
         identity: of the car; None where the site is asked without TLS.
         clock: by whose UTC deadlines are kept.
-        transport: another way there, in tests.
     Raises:
         ContractError: the address is no address.
     """
@@ -80,7 +79,6 @@ class SiteLink:
         address: str,
         identity: Identity | None,
         clock: Clock,
-        transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.base, self.model = split(address)
         self.proven = self.base.startswith("https://") and identity is not None
@@ -88,7 +86,6 @@ class SiteLink:
         self._client = httpx.Client(
             base_url=self.base,
             verify=identity.context if identity is not None else True,
-            transport=transport,
             trust_env=False,
             headers={"Accept-Encoding": "identity"},
         )
