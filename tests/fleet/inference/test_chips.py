@@ -73,7 +73,7 @@ def test_a_meter_counts_joules_or_says_that_there_is_none() -> None:
     try:
         meter = NvidiaMeter()
     except NoMeterError:
-        with pytest.raises(NoMeterError, match="NVML|no NVIDIA driver"):
+        with pytest.raises(NoMeterError, match=r"NVML|no NVIDIA driver"):
             NvidiaMeter()
         return
     before = meter.joules()
