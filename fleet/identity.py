@@ -3,7 +3,8 @@
 A car proves itself with a key that only it holds; home keeps the digest of its certificate. P-256
 keys, because the secure elements of cars and the terminators of TLS in front of homes know them.
 
-Source: RFC 5280 (certificates and their extensions); RFC 2986 (requests).
+Source: RFC 5280 (certificates and their extensions); RFC 2986 (requests); RFC 9174 (nodes of the
+relay).
 """
 
 import ipaddress
@@ -48,6 +49,12 @@ EARLY: Final = timedelta(days=1)
 RENEW_BEFORE: Final = timedelta(days=30)
 HERE: Final = ("localhost", "127.0.0.1", "::1")
 LEAST_RSA_BITS: Final = 2048
+
+BOTH_SIDES: Final = (ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH)
+BUNDLE_SECURITY: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.35")
+BUNDLE_EID: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.8.11")
+"""What a node's certificate is for, and how it names the node (RFC 9174 section 4.4.2)."""
+
 PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
 
 
@@ -106,11 +113,23 @@ class Authority:
         check_car_id(car_id)
         key = None if request else ec.generate_private_key(ec.SECP256R1())
         public = key.public_key() if key else _requested_key(request or b"")
-        certificate = self._sign(car_id, public, ExtendedKeyUsageOID.CLIENT_AUTH)
+        certificate = self._sign(car_id, public, [ExtendedKeyUsageOID.CLIENT_AUTH])
         return Identity(
             certificate=certificate.public_bytes(Encoding.PEM),
             key=_private_pem(key) if key else b"",
         )
+
+    def issue_node(self, node_id: str) -> Identity:
+        """Sign a certificate for a node of the orbital relay, as client and as server.
+
+        Args:
+            node_id: as a URI, e.g. ipn:12.0; what the node calls itself must be the same.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        purposes = [*BOTH_SIDES, BUNDLE_SECURITY]
+        names = [x509.OtherName(BUNDLE_EID, _ia5_string(node_id))]
+        certificate = self._sign("relay node", key.public_key(), purposes, names)
+        return Identity(certificate=certificate.public_bytes(Encoding.PEM), key=_private_pem(key))
 
     def gateway_files(self, names: Sequence[str] = ()) -> tuple[Path, Path]:
         """Return certificate and key of the gateway, good for `names` and this machine.
@@ -129,7 +148,9 @@ class Authority:
                 return certificate, key
             wanted |= here
         made = ec.generate_private_key(ec.SECP256R1())
-        signed = self._sign("gateway", made.public_key(), ExtendedKeyUsageOID.SERVER_AUTH, wanted)
+        general = [_general(name) for name in sorted(wanted)]
+        purposes = [ExtendedKeyUsageOID.SERVER_AUTH]
+        signed = self._sign("gateway", made.public_key(), purposes, general)
         key.unlink(missing_ok=True)
         self._keys.write(GATEWAY_KEY, _private_pem(made))
         wire.atomic_write(certificate, signed.public_bytes(Encoding.PEM))
@@ -170,8 +191,8 @@ class Authority:
         self,
         common_name: str,
         public: PublicKey,
-        purpose: x509.ObjectIdentifier,
-        names: set[str] | None = None,
+        purposes: Sequence[x509.ObjectIdentifier],
+        names: Sequence[x509.GeneralName] = (),
     ) -> x509.Certificate:
         authority, key = self._own()
         builder = self._builder(
@@ -179,10 +200,9 @@ class Authority:
         )
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
         builder = builder.add_extension(_usage(signs_certificates=False), True)
-        builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), False)
+        builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), False)
         if names:
-            general = [_general(name) for name in sorted(names)]
-            builder = builder.add_extension(x509.SubjectAlternativeName(general), False)
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
         return builder.sign(key, hashes.SHA256())
 
     def _builder(
@@ -233,12 +253,7 @@ def enrol(
     certificate = x509.load_pem_x509_certificate(identity.certificate)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if identity.key:
-        (folder / CAR_KEY).unlink(missing_ok=True)
-        handle = os.open(folder / CAR_KEY, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(identity.key)
-            file.flush()
-            os.fsync(file.fileno())
+        write_key(folder / CAR_KEY, identity.key)
     wire.atomic_write(folder / HOME_CERTIFICATE, authority.certificate_path.read_bytes())
     wire.atomic_write(folder / CAMPAIGN_KEYS, CampaignKey(home).public_pem())
     wire.atomic_write(folder / CAR_CERTIFICATE, identity.certificate)
@@ -250,6 +265,16 @@ def enrol(
     )
     registry.enrol(car, renew=renew)
     return car
+
+
+def write_key(path: Path, pem: bytes) -> None:
+    """Write a private key that its owner alone can read, in place of the one before."""
+    path.unlink(missing_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(pem)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _requested_key(pem: bytes) -> PublicKey:
@@ -281,6 +306,13 @@ def _general(name: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
         return x509.DNSName(name)
+
+
+def _ia5_string(text: str) -> bytes:
+    """Return the DER of an ASCII text of at most 127 characters."""
+    if not text.isascii() or len(text) > 127:
+        raise RequestError(f"{text!r:.80} as a name, expected ASCII of at most 127 characters")
+    return bytes([0x16, len(text)]) + text.encode()
 
 
 def _names(certificate: x509.Certificate) -> set[str]:
