@@ -68,6 +68,7 @@ class Desk:
         joules: Joules | None = None,
     ) -> None:
         self.site, self.stats, self.turns = site, Stats(), turns
+        self.reading = tenants.reading
         self.ready = True
         self._tenants, self._clock = tenants, clock
         self._policy, self._receipts, self._joules = policy, receipts, joules

@@ -91,7 +91,8 @@ class Servicer:
         caller = None
         try:
             caller = self._desk.greet(_certificate(context))
-            data = await _only(messages)
+            with self._desk.reading(caller):
+                data = await _only(messages)
             call = read_call(data)
             return write_answer(call, await self._desk.answer(caller, call))
         except asyncio.CancelledError:

@@ -106,7 +106,8 @@ class HttpDoor:
         headers: Mapping[bytes, bytes],
         receive: Receive,
     ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
-        body = await _body(headers, receive)
+        with self._desk.reading(caller):
+            body = await _body(headers, receive)
         call, binary = read_call(model, version_, headers, body)
         work = asyncio.ensure_future(self._desk.answer(caller, call))
         watch = asyncio.ensure_future(_disconnected(receive))

@@ -101,9 +101,16 @@ class EngineModel:
     async def infer(
         self, inputs: Mapping[str, np.ndarray], request: InferenceRequest | None
     ) -> Mapping[str, np.ndarray]:
-        """Return the network's outputs, bit for bit what the car's engine gives."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._run, inputs)
+        """Return the network's outputs, bit for bit what the car's engine gives.
+
+        A run that is cancelled holds its turn until the network has come back.
+        """
+        run = asyncio.get_running_loop().run_in_executor(self._thread, self._run, inputs)
+        try:
+            return await asyncio.shield(run)
+        except asyncio.CancelledError:
+            await asyncio.wait({run})
+            raise
 
     def expected_us(self) -> int:
         """Return how long the next run will take, us."""

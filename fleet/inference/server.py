@@ -15,6 +15,7 @@ from typing import Final
 
 import grpc
 import uvicorn
+from starlette.types import ASGIApp
 
 from fleet.identity import Authority
 from fleet.inference.desk import Desk, Joules
@@ -36,8 +37,8 @@ from vehicle.contracts.wire import RefusedError
 GRACE_S: Final = 5.0
 """How long those who were let in are still answered once a site closes."""
 
-MOST_CALLS: Final = 512
-"""Requests that are read or answered at one time, per wire."""
+MOST_CALLS: Final = 1_024
+"""Calls of gRPC at one time, and connections of HTTP."""
 
 _ENVELOPE_BYTES: Final = 64 << 10
 """What gRPC may carry beside the tensors; larger messages are cut off by gRPC itself."""
@@ -112,7 +113,7 @@ async def serve_site(
         OpenDoorError: no TLS, and an address that others reach.
         PortTakenError: an address cannot be listened on.
     """
-    if tls is None and not _is_here(host):
+    if tls is None and not is_here(host):
         raise OpenDoorError(f"{host} without TLS is open to everybody; give it certificates")
     clock = clock or SystemClock()
     desk = Desk(
@@ -127,7 +128,7 @@ async def serve_site(
     )
     grpc_server, bound = _grpc_server(desk, tls, host, grpc_port)
     with contextlib.closing(listen(host, http_port)) as listener:
-        http_server = _http_server(desk, tls)
+        http_server = quiet_server(HttpDoor(desk), tls)
         await grpc_server.start()
         serving = asyncio.create_task(http_server.serve([listener]))
         while not http_server.started and not serving.done():
@@ -173,9 +174,10 @@ class _Quiet(uvicorn.Server):
         yield
 
 
-def _http_server(desk: Desk, tls: SiteTls | None) -> uvicorn.Server:
+def quiet_server(app: ASGIApp, tls: SiteTls | None) -> uvicorn.Server:
+    """Return an HTTP server of an app that leaves signals and logs to others."""
     config = uvicorn.Config(
-        HttpDoor(desk),
+        app,
         http=PeerProtocol,
         ws="none",
         lifespan="off",
@@ -193,7 +195,8 @@ def _http_server(desk: Desk, tls: SiteTls | None) -> uvicorn.Server:
     return _Quiet(config)
 
 
-def _is_here(host: str) -> bool:
+def is_here(host: str) -> bool:
+    """Return whether an address is reached from this machine alone."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

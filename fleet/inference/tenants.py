@@ -6,7 +6,8 @@ certificate. Many tenants share a site, so each has its own bucket and its own m
 
 import heapq
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Final
@@ -30,6 +31,9 @@ from vehicle.contracts.wire import ContractError, require, require_finite
 
 MOST_REMEMBERED: Final = 100_000
 """Requests of one tenant whose deadlines have not passed."""
+
+MOST_READING: Final = 32
+"""Requests of one tenant that are coming in at one time: what they hold of the memory."""
 
 MOST_CERTIFICATES: Final = 10_000
 """Certificates whose signature is remembered as checked."""
@@ -104,6 +108,7 @@ class _Account:
     bucket: Bucket
     seen: set[str] = field(default_factory=set)
     ends: list[tuple[int, str]] = field(default_factory=list)
+    reading: int = 0
 
 
 class Tenants:
@@ -161,6 +166,24 @@ class Tenants:
             raise TooManyRequestsError(
                 f"tenant {caller.tenant!r} has asked too often; come again in {wait_s:.2f} s"
             )
+
+    @contextmanager
+    def reading(self, caller: Caller) -> Iterator[None]:
+        """Count a request while it comes in.
+
+        Raises:
+            TooManyRequestsError: too many of the tenant are coming in.
+        """
+        account = self._accounts[caller.tenant]
+        if account.reading >= MOST_READING:
+            raise TooManyRequestsError(
+                f"{MOST_READING} requests of {caller.tenant!r} are coming in already"
+            )
+        account.reading += 1
+        try:
+            yield
+        finally:
+            account.reading -= 1
 
     def remember(self, caller: Caller, request_id: str, deadline_utc_ns: int) -> None:
         """Note that a request was taken; after its deadline it would be refused as late anyway.
