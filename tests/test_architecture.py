@@ -87,10 +87,19 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
         {"fleet", "vehicle.contracts", "vehicle.engine", "vehicle.bundles", "vehicle.clock"},
         FLEET | {"ray"},
     ),
+    "fleet.inference.hyperscale_verbs": (
+        {"fleet", "vehicle.contracts", "vehicle.bundles"},
+        FLEET | COMMAND,
+    ),
+    "fleet.inference.teacher": (
+        {"fleet", "vehicle.contracts", "vehicle.clock", "vehicle.decode"},  # boxes as the car's
+        FLEET,
+    ),
     "fleet.inference.batch": (
         {"fleet", "vehicle.contracts", "vehicle.engine", "vehicle.bundles", "vehicle.clock"},
         FLEET | {"ray", "pyarrow"},
     ),
+    "fleet.inference.pictures": ({"fleet", "vehicle.contracts"}, FLEET | {"cv2"}),
     "fleet.inference.loadgen_mlperf": ({"fleet", "vehicle.contracts"}, {"mlperf_loadgen"}),
     "fleet.orbit": ({"fleet", "vehicle.contracts", "vehicle.clock"}, FLEET),
     "fleet.orbit.verbs": ({"fleet", "vehicle.contracts", "vehicle.clock"}, FLEET | COMMAND),
@@ -117,6 +126,8 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "sim.openscenario": ({"sim", "vehicle"}, SIM | {"scenariogeneration"}),
     "sim.logged_verb": ({"sim", "vehicle"}, SIM | COMMAND),
     "sim.live_verb": ({"sim", "vehicle"}, SIM | COMMAND),
+    "sim.decisions_verb": ({"sim", "vehicle"}, SIM | COMMAND),
+    "sim.link_verb": ({"sim", "vehicle"}, SIM | COMMAND),
     "sim.commonroad_verb": ({"sim", "vehicle"}, SIM | COMMAND),
     "sim.commonroad_peers": (set(), PEERS),  # docs/decisions/0012: run by another Python
     "sim.loop": (set(PACKAGES), EVERYTHING),
