@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fleet.campaign_verbs import campaign_app
+from fleet.inference.hyperscale_verbs import hyperscale_app
 from fleet.inference.verbs import infer_app
+from fleet.orbit.verbs import orbit_app
 
 if TYPE_CHECKING:
     from fleet.release import MustRise
@@ -19,7 +21,9 @@ app = typer.Typer(
 )
 
 app.add_typer(campaign_app, name="campaign")
+infer_app.add_typer(hyperscale_app, name="hyperscale")
 app.add_typer(infer_app, name="infer")
+app.add_typer(orbit_app, name="orbit")
 
 STORE_HELP = (
     "Where clips land: s3://BUCKET/PREFIX (AWS_* gives keys and endpoint); default: this home."

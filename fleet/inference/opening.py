@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -59,9 +60,15 @@ class Opening:
     at_once: int = 1
 
 
-def open_site(opening: Opening, home: Home) -> dict[str, Any]:
+Behind = Callable[[], AbstractAsyncContextManager[Sequence[Model]]]
+"""Opens what answers behind a site, for as long as the site is open."""
+
+
+def open_site(opening: Opening, home: Home, behind: Behind | None = None) -> dict[str, Any]:
     """Serve until told to stop; return what was answered and refused.
 
+    Args:
+        behind: what answers; None: the networks of `opening.folders`, in this process.
     Raises:
         OnPremError: context on-prem, without certificates or receipts.
         RefusedError: as named by bundles, policies, tenants, receipts, ports.
@@ -71,21 +78,21 @@ def open_site(opening: Opening, home: Home) -> dict[str, Any]:
             lacking = "certificates (without --plain)" if opening.plain else "--receipts FILE"
             raise OnPremError(f"a site on premises needs {lacking}")
         seal()
-    return asyncio.run(_live(opening, home))
+    return asyncio.run(_live(opening, home, behind))
 
 
-async def _live(opening: Opening, home: Home) -> dict[str, Any]:
+async def _live(opening: Opening, home: Home, behind: Behind | None) -> dict[str, Any]:
     clock, ended = SystemClock(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     policy = Policy.from_folder(opening.policies) if opening.policies else Policy.default()
     tls, tenants = (None, ()) if opening.plain else _trust(opening, home)
-    with contextlib.ExitStack() as stack:
+    async with contextlib.AsyncExitStack() as stack:
         receipts = None
         if opening.receipts is not None:
             made = Receipts(opening.receipts, site=opening.site.name, clock=clock)
             receipts = stack.enter_context(made)
-        models = _models(opening, stack)
+        models = await stack.enter_async_context(behind()) if behind else _models(opening, stack)
         async with serve_site(
             models,
             site=opening.site,
@@ -106,7 +113,7 @@ async def _live(opening: Opening, home: Home) -> dict[str, Any]:
         return served.stats.plain()
 
 
-def _models(opening: Opening, stack: contextlib.ExitStack) -> list[Model]:
+def _models(opening: Opening, stack: contextlib.AsyncExitStack) -> Sequence[Model]:
     models: list[Model] = []
     for folder in opening.folders or (bundles.base_folder(),):
         model = EngineModel(folder, opening.threads)

@@ -1,7 +1,8 @@
 """NVIDIA's client of the Open Inference Protocol, run by the Python of .venv-interop.
 
 triton_peer.py messages                          prints field numbers of its messages, as JSON
-triton_peer.py ask {grpc,http} PORT IN OUT [PEM] asks the model `base` with the arrays of IN, and
+triton_peer.py ask {grpc,http} PORT IN OUT [PEM [MODEL]]
+                                                 asks a model (base) with the arrays of IN, and
                                                  writes what it says and answers to OUT
 """
 
@@ -29,7 +30,9 @@ def messages() -> None:
     print(json.dumps({"messages": found, "kinds": {v.name: v.number for v in kinds}}))
 
 
-def ask(wire: str, port: str, inputs: str, outputs: str, folder: str = "") -> None:
+def ask(
+    wire: str, port: str, inputs: str, outputs: str, folder: str = "", model: str = "base"
+) -> None:
     """Ask a site as NVIDIA's client does."""
     import numpy as np
     from tritonclient.utils import np_to_triton_dtype
@@ -39,11 +42,11 @@ def ask(wire: str, port: str, inputs: str, outputs: str, folder: str = "") -> No
     said = {
         "live": client.is_server_live(),
         "ready": client.is_server_ready(),
-        "model_ready": client.is_model_ready("base"),
+        "model_ready": client.is_model_ready(model),
         "nobody_ready": client.is_model_ready("nobody"),
         "server": _plain(client.get_server_metadata()),
-        "model": _plain(client.get_model_metadata("base")),
-        "config": _plain(client.get_model_config("base")),
+        "model": _plain(client.get_model_metadata(model)),
+        "config": _plain(client.get_model_config(model)),
     }
     asked = []
     with np.load(inputs, allow_pickle=False) as arrays:
@@ -52,7 +55,7 @@ def ask(wire: str, port: str, inputs: str, outputs: str, folder: str = "") -> No
             tensor = module.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
             asked.append(tensor.set_data_from_numpy(array))
     parameters = json.loads(Path(inputs).with_suffix(".json").read_text())
-    result = client.infer("base", asked, request_id="41", parameters=parameters)
+    result = client.infer(model, asked, request_id="41", parameters=parameters)
     plain = _plain(result.get_response())
     said["id"], said["parameters"] = plain.get("id"), plain.get("parameters", {})
     names = [o["name"] for o in plain["outputs"]]
