@@ -1,8 +1,8 @@
 """A bundle is read back as it was written, lives as long as it says, and changes as it travels."""
 
 import pytest
+from bundle_parts import CAR, EIDS, HOME, NOW, RELAY, bundles, clip, rich
 from hypothesis import given
-from orbit_parts import CAR, EIDS, HOME, NOW, RELAY, bundles, clip, rich
 
 from fleet.orbit import blocks
 from fleet.orbit.blocks import Block, BlockFlags, BlockType, Timestamp

@@ -4,9 +4,9 @@ import struct
 from dataclasses import replace
 
 import pytest
+from bundle_parts import CAR, HOME, NOW, bundles, clip, rich
 from hypothesis import given
 from hypothesis import strategies as st
-from orbit_parts import CAR, HOME, NOW, bundles, clip, rich
 
 from fleet.orbit import cbor, errors
 from fleet.orbit.blocks import Block, BundleFlags, Place, Primary, Timestamp

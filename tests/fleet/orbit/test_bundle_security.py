@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 import pytest
+from bundle_parts import CAR, HOME, RELAY, clip
 from hypothesis import given
 from hypothesis import strategies as st
-from orbit_parts import CAR, HOME, RELAY, clip
 
 from fleet.orbit import cbor, errors
 from fleet.orbit.asb import TARGET_ONLY, Scope, SecurityData

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from orbit_parts import CAR, HOME, RELAY, clip
+from bundle_parts import CAR, HOME, RELAY, clip
 
 from fleet.orbit.bundle import decode, encode
 from fleet.orbit.convergence import SessionRefusedError, Tcpcl
@@ -194,7 +194,7 @@ def test_a_bundle_larger_than_the_peer_takes_is_not_even_begun() -> None:
 KILLED = """
 import asyncio, sys
 sys.path[:0] = [{root!r}, {tests!r}]
-from orbit_parts import RELAY
+from bundle_parts import RELAY
 from fleet.orbit.convergence import Tcpcl
 async def keep(data, peer):
     print("kept", flush=True)

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 import pytest
+from bundle_parts import HOME, RELAY, clip, rich
 from hypothesis import given
 from hypothesis import strategies as st
-from orbit_parts import HOME, RELAY, clip, rich
 
 from fleet.orbit import errors
 from fleet.orbit.blocks import BlockType, BundleFlags, Place

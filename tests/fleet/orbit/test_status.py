@@ -1,9 +1,9 @@
 """A node says what became of a bundle when it is asked to, and never about a report."""
 
 import pytest
+from bundle_parts import CAR, EIDS, RELAY, UINTS, clip
 from hypothesis import given
 from hypothesis import strategies as st
-from orbit_parts import CAR, EIDS, RELAY, UINTS, clip
 
 from fleet.orbit import cbor, errors
 from fleet.orbit.blocks import BundleFlags, Timestamp
