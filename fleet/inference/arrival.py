@@ -13,7 +13,7 @@ Source: weighted empirical distribution as in quantile regression forests (Meins
 import math
 from bisect import insort
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Final
 
@@ -29,7 +29,7 @@ MEMORY: Final = 512
 REFIT_EVERY: Final = 16
 ROUNDS: Final = 8
 RECENT: Final = 4
-RECENT_S: Final = 1.0
+RECENT_S: Final = 3.0
 """Only what happened less than this long ago says what the link is like now."""
 
 TREND_SPREADS: Final = 1.0
@@ -73,6 +73,8 @@ class LinkModel:
     period_s: float = 0.0
     prior_s: float = 0.1
     _seen: list[Sample] = field(default_factory=list)
+    _out: dict[int, Sample] = field(default_factory=dict)
+    _asked: int = 0
     _since: int = 0
     _line: tuple[float, float] = (0.0, 0.0)
     _spread_s: float = 1e-3
@@ -87,6 +89,16 @@ class LinkModel:
         self._since += 1
         if self._since >= REFIT_EVERY or len(self._seen) < 2 * LEAST:
             self._refit()
+
+    def asked(self, at_s: float, size_bytes: int) -> int:
+        """Note that an answer is on its way; return its number: one that stays out tells too."""
+        self._asked += 1
+        self._out[self._asked] = Sample(at_s=at_s, size_bytes=size_bytes, took_s=LOST)
+        return self._asked
+
+    def answered(self, number: int, took_s: float) -> None:
+        """Learn what became of an answer; LOST when it is not waited for any more."""
+        self.observe(replace(self._out.pop(number), took_s=took_s))
 
     @property
     def count(self) -> int:
@@ -116,8 +128,8 @@ class LinkModel:
 
     def _alike(self, at_s: float) -> Array:
         """Return how alike each remembered moment is to `at_s`, 0..1 (N,)."""
-        last = [*self._seen[-RECENT:], Sample(at_s=at_s, size_bytes=0, took_s=0.0)]
-        now = self._trends_of(last)[-1]
+        known = sorted([*self._seen[-RECENT:], *self._out.values()], key=attrgetter("at_s"))
+        now = self._trends_of([*known, Sample(at_s=at_s, size_bytes=0, took_s=0.0)])[-1]
         alike: Array = _kernel((self._trend - now) / TREND_SPREADS)
         if self.period_s:
             off: Array = np.abs(self._phase - at_s % self.period_s)

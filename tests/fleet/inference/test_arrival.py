@@ -96,6 +96,21 @@ def test_the_future_of_an_answer_that_is_out_is_not_used() -> None:
     assert quick.p_on_time(at_s=64.90, **at) >= slow.p_on_time(at_s=64.90, **at)
 
 
+def test_an_answer_that_stays_out_lowers_the_chance_before_it_is_given_up() -> None:
+    rng, model = np.random.default_rng(5), LinkModel()
+    for i in range(395):
+        lost = i % 40 > 34  # cut for a while, again and again
+        took_s = LOST if lost else 0.05 + float(rng.exponential(0.003))
+        model.observe(Sample(at_s=i * 0.3, size_bytes=1_000, took_s=took_s))
+    at_s = 395 * 0.3
+    before = model.p_on_time(1_000, 0.1, at_s + 2.0)
+    numbers = [model.asked(at_s + d, 1_000) for d in (0.5, 0.9, 1.2, 1.5)]
+    assert model.p_on_time(1_000, 0.1, at_s + 2.0) < before - 0.2
+    for number in numbers:
+        model.answered(number, 0.05)
+    assert model.p_on_time(1_000, 0.1, at_s + 2.0) > before - 0.05
+
+
 def test_samples_may_come_in_any_order_and_memory_is_bounded() -> None:
     model, turned = LinkModel(), LinkModel()
     samples = [Sample(at_s=float(i), size_bytes=i, took_s=0.1) for i in range(600)]
