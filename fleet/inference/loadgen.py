@@ -70,7 +70,7 @@ class Answer:
     Args:
         number: from 0, in the order of release.
         scheduled_ns, released_ns, finished_ns: monotonic.
-        value: what the call returned; None where it raised.
+        value: what the call returned; the words of the exception where it raised.
         refusal: name of the exception, "" where there is a value.
     """
 
@@ -164,7 +164,7 @@ async def _one(call: Call, number: int, scheduled_ns: int, load: Load, clock: Cl
     except asyncio.CancelledError:
         raise
     except Exception as error:  # the caller's word for no, whatever it is; counted by name
-        refusal = getattr(error, "name", "") or type(error).__name__
+        value, refusal = str(error), getattr(error, "name", "") or type(error).__name__
     return Answer(
         number=number - load.warm_up,
         scheduled_ns=scheduled_ns,
