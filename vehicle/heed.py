@@ -11,15 +11,19 @@ from vehicle.config import VehicleConfig
 from vehicle.contracts.advice import ADVISED_COLUMNS, MAX_CAPS, MAX_TRACKS, Verdict
 from vehicle.contracts.ego import ControlCommand, EgoState
 from vehicle.contracts.scene import TRACK, Scene
-from vehicle.proposals import TLEN, TWID, TX, TY, TYAW
+from vehicle.proposals import TLEN, TVX, TVY, TWID, TX, TY, TYAW
 from vehicle.safety import Envelope, road_users
 
 LEAST_MPS: Final = 2.0
 """Walking pace: at it and below, advice does not count. The car stops from it in a quarter of a
 metre and its reaction time, so its own eyes are enough."""
 
+BRAKE_MPS2: Final = 4.0
+"""Advice brakes with this at most: who follows can follow, as in a minimal risk manoeuvre (UN R157,
+5.5). What the car cannot see itself is no reason for an emergency."""
+
 NEEDED_MPS2: Final = 1.0
-"""A contact ahead that needs more than this to avoid is a reason to brake, comfortably."""
+"""A contact ahead that needs more than this to avoid is a reason to brake."""
 
 REACH_M: Final = 300.0
 """Road users further away than this are none of ours."""
@@ -30,6 +34,7 @@ CAP_BRAKE_MPS2: Final = 1.5
 
 _CAP_GAIN_1PS: Final = 1.0
 _SAME_M: Final = 0.75
+_SAME_MPS: Final = 1.0
 _KIND, _X, _Y, _YAW, _LEN, _WID, _HGT, _VX, _VY, _PROB = range(len(ADVISED_COLUMNS))
 _NOTHING: Final = np.zeros(0, np.float32)
 _FASTEST_MPS: Final = 60.0
@@ -51,8 +56,8 @@ def usable(letter: Any, ego: EgoState) -> Verdict | None:
 class Heeding:
     """Answers what a command becomes when advice is true.
 
-    The envelope is the car's own (`vehicle/safety.py`) with two numbers changed: it asks for a
-    comfortable brake at most, and earlier. What it makes of a command is taken only where it asks
+    The envelope is the car's own (`vehicle/safety.py`) with two numbers changed: it asks for
+    BRAKE_MPS2 at most, and earlier. What it makes of a command is taken only where it asks
     for less acceleration, and of that nothing but the acceleration.
 
     Args:
@@ -60,11 +65,11 @@ class Heeding:
     """
 
     def __init__(self, config: VehicleConfig) -> None:
-        comfort = config.comfort_brake_mps2
+        self._cap_mps2 = config.comfort_brake_mps2
+        self._most_mps2 = min(BRAKE_MPS2, config.max_brake_mps2)
         self._envelope = Envelope(
-            replace(config, aeb_needed_mps2=NEEDED_MPS2, max_brake_mps2=comfort)
+            replace(config, aeb_needed_mps2=NEEDED_MPS2, max_brake_mps2=self._most_mps2)
         )
-        self._comfort_mps2 = comfort
         self._body = np.array(
             [config.length_m - config.rear_overhang_m, config.rear_overhang_m, config.width_m]
         )
@@ -115,7 +120,7 @@ class Heeding:
                     rules += [f"advice_{r}" for r in new if not r.startswith("actuator")]
         if len(caps):
             way = self._ahead if course is None else course
-            most = max(_capped(caps, pose, way, speed), -self._comfort_mps2)
+            most = max(_capped(caps, pose, way, speed), -self._cap_mps2)
             if most < accel:
                 accel = most
                 rules.append("advice_cap")
@@ -161,28 +166,33 @@ def _place(
             continue
         if -body[1] <= x <= body[0] and abs(y) <= 0.5 * body[2]:
             continue
-        if _is_known(known, x, y, r[_LEN]):
+        vx, vy = c * r[_VX] + s * r[_VY], -s * r[_VX] + c * r[_VY]
+        if _is_known(known, x, y, r[_LEN], vx, vy):
             continue
         t = out[count]
         t.kind = int(r[_KIND])
         t.x_m, t.y_m, t.yaw_rad = x, y, r[_YAW] - pose[2]
         t.length_m, t.width_m, t.height_m = r[_LEN], r[_WID], r[_HGT]
-        t.vx_mps, t.vy_mps = c * r[_VX] + s * r[_VY], -s * r[_VX] + c * r[_VY]
+        t.vx_mps, t.vy_mps = vx, vy
         t.score_prob = r[_PROB]
         count += 1
     return count
 
 
 @njit(cache=True)
-def _is_known(known: np.ndarray, x: float, y: float, length: float) -> bool:
-    """Return whether somebody of about this length is seen at a place."""
+def _is_known(known: np.ndarray, x: float, y: float, length: float, vx: float, vy: float) -> bool:
+    """Return whether the car sees somebody of about this length there, moving about like this.
+
+    Where it has only begun to see somebody, it cannot know how fast yet: then advice still counts.
+    """
     for n in range(known.shape[0]):
         k = known[n]
         c, s = math.cos(k[TYAW]), math.sin(k[TYAW])
         along = abs(c * (x - k[TX]) + s * (y - k[TY]))
         across = abs(-s * (x - k[TX]) + c * (y - k[TY]))
         inside = along < 0.5 * k[TLEN] + _SAME_M and across < 0.5 * k[TWID] + _SAME_M
-        if inside and 0.5 * k[TLEN] < length < 2.0 * k[TLEN]:
+        alike = 0.5 * k[TLEN] < length < 2.0 * k[TLEN]
+        if inside and alike and math.hypot(vx - k[TVX], vy - k[TVY]) < _SAME_MPS:
             return True
     return False
 

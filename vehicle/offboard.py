@@ -7,7 +7,7 @@ anybody, and without advice a look is one comparison.
 The command of the car alone is computed first, every tick, as if there were no mailbox. What lies
 here can then make it more careful, through the same envelope, and nothing else:
 
-- it brakes comfortably at most: what the car cannot see itself is no reason for an emergency;
+- it brakes so that who follows can follow: what the car cannot see itself is no emergency;
 - below walking pace it does not count: there the car's own eyes are enough, and nobody can stop
   a car by talking to it;
 - it never steers, and never takes back what the car itself found.

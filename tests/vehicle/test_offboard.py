@@ -17,10 +17,10 @@ from vehicle.contracts.advice import ADVISED_COLUMNS, MAX_TRACKS, rows_of, track
 from vehicle.contracts.ego import ControlCommand
 from vehicle.contracts.inference import CONTEXTS
 from vehicle.contracts.wire import ContractError
-from vehicle.heed import LEAST_MPS
+from vehicle.heed import BRAKE_MPS2, LEAST_MPS
 from vehicle.offboard import LETTER, Mailbox, NoMailboxError
 
-COMFORT = VehicleConfig().comfort_brake_mps2
+SOFT = VehicleConfig().comfort_brake_mps2
 
 
 @pytest.fixture
@@ -35,15 +35,15 @@ def test_without_advice_the_very_command_comes_back_and_no_clock_is_asked(car, m
     assert car.offboard.notes == ()
 
 
-def test_somebody_whom_the_car_cannot_see_is_braked_for_comfortably(car):
+def test_somebody_whom_the_car_cannot_see_is_braked_for_as_hard_as_who_follows_can(car):
     advice = car.put(tracks=(walker(),))
     found = car.heed()
-    assert found.accel_mps2 == -COMFORT
+    assert found.accel_mps2 == -BRAKE_MPS2
     assert found.curvature_1pm == GO.curvature_1pm
     assert found.limited_by == ("advice_aeb",)
     (note,) = car.offboard.notes
     assert (note.request_id, note.context, note.site) == (advice.request_id, "edge", "junction-7")
-    assert (note.verdict, note.held_back_mps2) == ("heeded", GO.accel_mps2 + COMFORT)
+    assert (note.verdict, note.held_back_mps2) == ("heeded", GO.accel_mps2 + BRAKE_MPS2)
 
 
 def test_what_is_said_in_the_local_frame_is_placed_where_the_car_has_come_to(car):
@@ -123,7 +123,7 @@ def test_a_cap_is_slowed_down_for_before_it_begins_and_not_after_it_has_ended(ca
     assert car.heed(x=0.0) is GO  # sqrt(4^2 + 2 x 1.5 x 50) is over 10 m/s
     near = car.heed(x=30.0)
     assert near.limited_by == ("advice_cap",)
-    assert car.heed(x=55.0).accel_mps2 == -COMFORT
+    assert car.heed(x=55.0).accel_mps2 == -SOFT
     assert car.heed(x=75.0) is GO
 
 
@@ -132,6 +132,12 @@ def test_whom_the_car_sees_itself_it_knows_better_than_others(car):
     assert car.heed() is not GO
     seen = scene_of(user(15.3, 0.0, vx=5.0))
     assert car.heed(scene=seen) is GO
+
+
+def test_of_somebody_it_has_only_begun_to_see_the_car_does_not_know_yet_how_fast(car):
+    car.put(tracks=(walker(x=15.0, y=-2.0, vy=1.5),))
+    seen = scene_of(user(15.0, -2.0, vy=0.2, length=0.5, width=0.5))
+    assert car.heed(scene=seen) is not GO
 
 
 def test_a_pedestrian_close_behind_a_truck_is_not_taken_for_the_truck(car):
@@ -226,9 +232,9 @@ COMMANDS = st.builds(
 
 
 def is_more_careful(found: ControlCommand, own: ControlCommand, speed: float) -> bool:
-    """Return whether a command only brakes more than the car's own, and within comfort."""
+    """Return whether a command only brakes more than the car's own, and within bounds."""
     same = replace(found, accel_mps2=own.accel_mps2, limited_by=own.limited_by) == own
-    least = own.accel_mps2 if speed <= LEAST_MPS else min(own.accel_mps2, -COMFORT)
+    least = own.accel_mps2 if speed <= LEAST_MPS else min(own.accel_mps2, -BRAKE_MPS2)
     kept = found.limited_by[: len(own.limited_by)] == own.limited_by
     named = found is own or len(found.limited_by) > len(own.limited_by)
     return same and kept and named and least <= found.accel_mps2 <= own.accel_mps2
