@@ -21,7 +21,7 @@ def make_request(clock: Clock, *, lasts_ms: float = 1_000.0, **fields: Any) -> I
     usual: dict[str, Any] = {
         "schema": InferenceRequest.SCHEMA,
         "request_id": secrets.token_hex(16),
-        "tenant": "home",
+        "tenant": "fleet",
         "car_id": "car-1",
         "workload": "ask",
         "tier": "low" if lasts_ms <= 50.0 else "interactive",

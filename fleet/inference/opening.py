@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from fleet.inference import collective
 from fleet.inference.egress import seal
 from fleet.inference.oip_model import EngineModel, Model
 from fleet.inference.policy import Policy, Site
@@ -16,12 +17,12 @@ from fleet.inference.receipts import Receipts
 from fleet.inference.server import Served, SiteTls, serve_site
 from fleet.inference.tenants import Tenant, read_tenants
 from vehicle import bundles
-from vehicle.clock import SystemClock
+from vehicle.clock import Clock, SystemClock
 from vehicle.contracts import wire
 from vehicle.contracts.home import Home
 from vehicle.contracts.wire import RefusedError
 
-HOME_TENANT: Final = "home"
+HOME_TENANT: Final = "fleet"
 """Tenant whose cars this home enrolled, where no file names others."""
 
 
@@ -36,6 +37,7 @@ class Opening:
     Args:
         site: what it is, as policy sees it.
         folders: bundles whose networks it serves; none: the one that ships.
+        collective: serves collective perception too.
         policies: folder of Cedar policies; None: the ones that ship.
         receipts: file of the chain; None: none is kept.
         tenants: TOML file; None: the cars that this home enrolled, as tenant HOME_TENANT.
@@ -47,6 +49,7 @@ class Opening:
 
     site: Site
     folders: Sequence[Path] = ()
+    collective: bool = True
     policies: Path | None = None
     receipts: Path | None = None
     tenants: Path | None = None
@@ -92,7 +95,9 @@ async def _live(opening: Opening, home: Home, behind: Behind | None) -> dict[str
         if opening.receipts is not None:
             made = Receipts(opening.receipts, site=opening.site.name, clock=clock)
             receipts = stack.enter_context(made)
-        models = await stack.enter_async_context(behind()) if behind else _models(opening, stack)
+        models = (
+            await stack.enter_async_context(behind()) if behind else _models(opening, stack, clock)
+        )
         async with serve_site(
             models,
             site=opening.site,
@@ -113,12 +118,14 @@ async def _live(opening: Opening, home: Home, behind: Behind | None) -> dict[str
         return served.stats.plain()
 
 
-def _models(opening: Opening, stack: contextlib.AsyncExitStack) -> Sequence[Model]:
+def _models(opening: Opening, stack: contextlib.AsyncExitStack, clock: Clock) -> Sequence[Model]:
     models: list[Model] = []
     for folder in opening.folders or (bundles.base_folder(),):
         model = EngineModel(folder, opening.threads)
         stack.callback(model.close)
         models.append(model)
+    if opening.collective:
+        models.extend(collective.models(opening.site, clock))
     return models
 
 

@@ -186,7 +186,7 @@ def quiet_server(app: ASGIApp, tls: SiteTls | None) -> uvicorn.Server:
         server_header=False,
         limit_concurrency=MOST_CALLS,
         timeout_keep_alive=60,
-        timeout_graceful_shutdown=3,
+        timeout_graceful_shutdown=1,  # all are answered by then; this is for who holds the line
     )
     if tls is not None:
         config.ssl_context_factory = lambda *_: server_context(

@@ -26,6 +26,9 @@ def serve(
         typer.Argument(help="Bundle folders to serve; default: the network that ships."),
     ] = None,
     context: Annotated[str, typer.Option(help="What kind of place: edge or on-prem.")] = "edge",
+    collective: Annotated[
+        bool, typer.Option(help="Serve collective perception: what others see of a car's way.")
+    ] = True,
     site: Annotated[str, typer.Option(help="Name of the site.")] = "edge-1",
     jurisdiction: Annotated[str, typer.Option(help="ISO 3166 of the ground it stands on.")] = "DE",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -37,7 +40,7 @@ def serve(
     ] = None,
     tenants: Annotated[
         Path | None,
-        typer.Option(help="TOML, a table a tenant; default: this home's cars are tenant 'home'."),
+        typer.Option(help="TOML, a table a tenant; default: this home's cars are tenant 'fleet'."),
     ] = None,
     policy: Annotated[
         Path | None, typer.Option(help="Folder of *.cedar and laws.toml; default: those shipped.")
@@ -81,6 +84,7 @@ def serve(
             undeclared=undeclared,
         ),
         folders=bundle or [],
+        collective=collective,
         policies=policy,
         receipts=receipts,
         tenants=tenants,
@@ -115,7 +119,7 @@ def ask(
     identity: Annotated[
         Path | None, typer.Option(help="A car's identity folder; default: no certificate.")
     ] = None,
-    tenant: Annotated[str, typer.Option(help="Whose fleet asks.")] = "home",
+    tenant: Annotated[str, typer.Option(help="Whose fleet asks.")] = "fleet",
     car: Annotated[str, typer.Option(help="Which car, where no certificate says.")] = "car-1",
     deadline_ms: Annotated[int, typer.Option(help="From now, ms.")] = 1_000,
     data_class: Annotated[

@@ -71,7 +71,7 @@ def test_site_on_premises_answers_its_car_and_keeps_a_receipt(tmp_path: Path) ->
     assert (reply["site"], reply["context"]) == ("yard", "on-prem")
     assert forged.returncode == 1
     assert "ForgedRequestError" in forged.stderr
-    assert counts["refused"] == {"ForgedRequestError home": 1}
+    assert counts["refused"] == {"ForgedRequestError fleet": 1}
     assert receipts.check(chain, [reply["receipt"]]).decisions == {"allowed": 1}
     assert not (tmp_path / "urls.json").exists()
 
