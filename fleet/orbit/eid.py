@@ -66,6 +66,7 @@ class Eid:
             MalformedBundleError: not of the shape of one.
         """
         scheme, ssp = items(item, name, 2)
+        uint(scheme, f"{name}: scheme")  # true and 2.0 are equal to numbers, but not one
         if scheme == IPN:
             node, service = items(ssp, f"{name}: ipn", 2)
             return cls(IPN, (uint(node, f"{name}: node"), uint(service, f"{name}: service")))

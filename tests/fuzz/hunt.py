@@ -11,7 +11,7 @@ from pathlib import Path
 import atheris
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
-with atheris.instrument_imports(include=["vehicle", "datalake", "mcap"]):
+with atheris.instrument_imports(include=["vehicle", "datalake", "fleet", "mcap"]):
     import fuzz_targets
 
 
