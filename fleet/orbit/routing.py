@@ -16,9 +16,14 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from fleet.orbit.plan import Contact, ContactPlan, UnknownNodeError
+from vehicle.contracts.wire import RefusedError
 
 LEAST_FRAGMENT_BYTES: Final = 4_096
 """Smaller pieces of a bundle cost more in headers than they are worth."""
+
+
+class NoRouteError(RefusedError):
+    """No way over the plan brings a bundle there in time, whole."""
 
 
 def consumption(size_bytes: int) -> int:

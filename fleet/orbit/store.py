@@ -30,7 +30,7 @@ SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS bundles(
     id TEXT PRIMARY KEY, whole TEXT NOT NULL, target TEXT NOT NULL, state TEXT NOT NULL,
     priority INTEGER NOT NULL, expires_ns INTEGER NOT NULL, received_ns INTEGER NOT NULL,
-    came_from TEXT NOT NULL, size INTEGER NOT NULL, data BLOB NOT NULL
+    came_from TEXT NOT NULL, lands_in TEXT NOT NULL, size INTEGER NOT NULL, data BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_state ON bundles(state, whole);
 CREATE TABLE IF NOT EXISTS seen(
@@ -61,6 +61,7 @@ class Held:
         id: of the bundle or the fragment; `whole` of the bundle.
         target: destination endpoint.
         came_from: name of the node that sent it, "" when it was made here.
+        lands_in: countries that it may land in; empty: any.
     """
 
     id: str
@@ -71,6 +72,7 @@ class Held:
     expires_ns: int
     received_ns: int
     came_from: str
+    lands_in: tuple[str, ...]
     size_bytes: int
 
 
@@ -107,6 +109,21 @@ class Store:
                 f"{path} is no store of bundles ({error}); move it away, and the node makes a new "
                 "one: bundles in it are lost to this node"
             ) from error
+
+    @classmethod
+    def peek(cls, path: Path) -> "Store":
+        """Return the store of a node that may be running, to be read only.
+
+        Raises:
+            StoreUnusableError: there is none.
+        """
+        store = cls.__new__(cls)
+        try:
+            store._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10.0)
+            store.counts()
+        except sqlite3.DatabaseError as error:
+            raise StoreUnusableError(f"{path}: no store of bundles ({error})") from error
+        return store
 
     def close(self) -> None:
         """Close the file."""
@@ -232,7 +249,7 @@ class Store:
     def _insert(
         self, bundle: Bundle, state: State, now_ns: int, came_from: str, within: int = 0
     ) -> None:
-        data = encode(bundle)
+        data, carriage = encode(bundle), Carriage.of(bundle)
         room = self.quota_bytes - self.size_bytes()
         if len(data) > room and not within:
             raise StoreFullError(
@@ -240,11 +257,11 @@ class Store:
                 "and offer it again"
             )
         self._db.execute(
-            "INSERT INTO bundles VALUES(?,?,?,?,?,?,?,?,?,?)",
+            "INSERT INTO bundles VALUES(?,?,?,?,?,?,?,?,?,?,?)",
             [
                 *(bundle.id, bundle.whole_id, str(bundle.primary.destination), state),
-                *(Carriage.of(bundle).priority, _expires_ns(bundle), now_ns, came_from),
-                *(len(data), data),
+                *(carriage.priority, _expires_ns(bundle), now_ns, came_from),
+                *(" ".join(carriage.lands_in), len(data), data),
             ],
         )
 
@@ -253,8 +270,8 @@ class Store:
 
     def _select(self, where: str, *values: object) -> list[Held]:
         rows = self._db.execute(
-            "SELECT id, whole, target, state, priority, expires_ns, received_ns, came_from, size "
-            f"FROM bundles WHERE {where} ORDER BY priority DESC, expires_ns, id",
+            "SELECT id, whole, target, state, priority, expires_ns, received_ns, came_from, "
+            f"lands_in, size FROM bundles WHERE {where} ORDER BY priority DESC, expires_ns, id",
             values,
         )
         return [
@@ -267,7 +284,8 @@ class Store:
                 expires_ns=r[5],
                 received_ns=r[6],
                 came_from=r[7],
-                size_bytes=r[8],
+                lands_in=tuple(r[8].split()),
+                size_bytes=r[9],
             )
             for r in rows
         ]
