@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from sim.commonroad_verb import commonroad
+from sim.decisions_verb import decisions
 from sim.export_verb import export
+from sim.link_verb import link
 from sim.live_verb import live
 from sim.logged_verb import logged
 
@@ -289,10 +291,8 @@ def evaluate(
         raise typer.Exit(1)
 
 
-app.command()(logged)
-app.command()(commonroad)
-app.command()(export)
-app.command()(live)
+for verb in (logged, commonroad, export, live, decisions, link):
+    app.command()(verb)
 
 
 @app.command()
