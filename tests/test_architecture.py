@@ -112,6 +112,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     ),
     "training.distributed": ({"training", "vehicle.contracts"}, TRAIN | {"ray", "rich"}),
     "training.cli": ({"training", "vehicle.contracts"}, TRAIN | COMMAND),
+    "training.explain_verb": ({"training", "vehicle.contracts"}, TRAIN | COMMAND),
     "training.pictures": ({"training", "vehicle"}, TRAIN | {"cv2"}),  # drawn as the car draws
     "sim": ({"sim", "vehicle"}, SIM),
     "sim.cli": ({"sim", "vehicle"}, SIM | COMMAND),

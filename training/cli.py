@@ -1,4 +1,4 @@
-"""Training's verbs: `roadloop training train | evaluate | export`."""
+"""Training's verbs: `roadloop training train | evaluate | export | explain`."""
 
 import json
 from collections.abc import Callable
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from training.explain_verb import explain
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -184,6 +186,9 @@ def export(
         "kinds": list(bundle.kinds),
     }
     _print(facts, as_json)
+
+
+app.command()(explain)
 
 
 @contextmanager
