@@ -89,6 +89,20 @@ def scrub_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
     return scrub_bench(frames=frames, progress=progress, bundle=bundle)
 
 
+def serving_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
+    """Measure what asking a site costs beside the work itself, by every wire."""
+    from sim.bench_serving import serving_bench
+
+    return serving_bench(frames=frames, progress=progress, bundle=bundle)
+
+
+def links_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
+    """Measure the emulator of links by itself: delay, rate, loss, punctuality."""
+    from sim.bench_links import links_bench
+
+    return links_bench(frames=frames, progress=progress, bundle=bundle)
+
+
 BENCHES: dict[str, tuple[Callable[..., Bench], int]] = {
     "sim": (sim_bench, 200),
     "engine": (engine_row, 700),
@@ -103,6 +117,8 @@ BENCHES: dict[str, tuple[Callable[..., Bench], int]] = {
     "lake": (lake_row, 10_000_000),
     "scrub": (scrub_row, 700),
     "similar": (similar_row, 1_500),
+    "serving": (serving_row, 1_000),
+    "links": (links_row, 1_000),
     "soak": (soak_bench, SOAK_FRAMES),
 }
 """Name -> how it is measured, and its usual sample count."""

@@ -140,6 +140,8 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "sim.bench_engine": ({"sim", "vehicle", "training"}, SIM),  # makes a float twin
     "sim.bench_lake": ({"sim", "vehicle", "datalake"}, SIM | {"duckdb", "pyarrow"}),
     "sim.bench_scrub": ({"sim", "vehicle", "datalake"}, SIM),
+    "sim.bench_serving": ({"sim", "vehicle", "fleet"}, SIM | {"grpc", "httpx"}),
+    "sim.serving_peers": (set(), {"numpy", "tritonclient"}),  # run by the Python of .venv-interop
     "sim.bench_similar": ({"sim", "vehicle", "datalake"}, SIM),
     "sim.bench_soak": (set(PACKAGES), EVERYTHING),
     "sim.uplink_chain": ({"sim", "vehicle", "fleet"}, SIM),  # the home it kills and starts again
