@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fleet.orbit.eid import Eid
 from fleet.orbit.errors import EidError
 from fleet.orbit.node_identity import NodeIdentityError, NodeTls, node_of
-from fleet.orbit.session import BROKEN, Agreed, OnBundle, Session
+from fleet.orbit.session import BROKEN, CLOSING_S, Agreed, OnBundle, Session
 from fleet.orbit.tcpcl import (
     CAN_TLS,
     CONTACT_BYTES,
@@ -126,8 +126,11 @@ class Tcpcl:
             yield session
         finally:
             await session.close()
+            await asyncio.wait((task,), timeout=CLOSING_S)
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            [ended] = await asyncio.gather(task, return_exceptions=True)
+            if isinstance(ended, Exception):
+                raise ended  # a fault of ours, in `on_bundle`
 
     async def _welcome(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, door: Listener
@@ -137,9 +140,8 @@ class Tcpcl:
         try:
             if self._opening > self._limits.sessions:
                 raise SessionRefusedError("too many that have no session yet")
-            full = len(door.sessions) >= self._limits.sessions
             async with asyncio.timeout(self._limits.handshake_s):
-                session = await self._open((reader, writer), active=False, full=full)
+                session = await self._open((reader, writer), active=False, door=door)
         except (SessionError, TimeoutError, *BROKEN) as error:
             self.counts[type(error).__name__] += 1
             writer.transport.abort()
@@ -153,7 +155,12 @@ class Tcpcl:
             door.sessions.discard(session)
 
     async def _open(
-        self, streams: Streams, *, active: bool, expect: Eid | None = None, full: bool = False
+        self,
+        streams: Streams,
+        *,
+        active: bool,
+        expect: Eid | None = None,
+        door: Listener | None = None,
     ) -> Session:
         """Say who is here and hear who is there; return the session that both agree on."""
         reader, writer = streams
@@ -169,7 +176,7 @@ class Tcpcl:
             if not isinstance(told, SessInit):
                 raise ProtocolError(f"{type(told).__name__} before SESS_INIT")
             agreed = self._agree(told, writer.get_extra_info("ssl_object"), expect)
-            if full:
+            if door is not None and len(door.sessions) >= self._limits.sessions:
                 writer.write(Terminate(0, Ending.BUSY).to_bytes())
                 await writer.drain()
                 raise SessionRefusedError(f"{agreed.peer}: {self._limits.sessions} sessions here")

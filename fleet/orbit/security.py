@@ -293,6 +293,8 @@ def _found(
     bundle: Bundle, kind: BlockType, source: Eid | None, number: int | None
 ) -> list[tuple[Block, SecurityData]]:
     """Return the security blocks asked for; BCBs are opened in the order that they stand in."""
+    if bundle.primary.place is not None:
+        raise SecurityBlockError(f"{bundle.id} is a fragment; reassemble the bundle first")
     if kind is BlockType.INTEGRITY and (secret := hidden_numbers(bundle)):
         encrypted = [b.number for b in bundle.blocks if b.kind == kind and b.number in secret]
         if encrypted:

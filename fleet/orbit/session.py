@@ -74,6 +74,7 @@ class _Outgoing:
     done: asyncio.Future[None]
     sent_bytes: int = 0
     acked_bytes: int = 0
+    moved_s: float = 0.0
 
 
 class Session:
@@ -128,8 +129,7 @@ class Session:
         try:
             async with self._sending:
                 await self._send_segments(transfer, outgoing, data)
-            async with asyncio.timeout(self._limits.ack_s):
-                await outgoing.done
+            await self._settled(outgoing)
         except TimeoutError as error:
             raise self._lost(outgoing, f"no acknowledgement in {self._limits.ack_s} s") from error
         except BROKEN as error:
@@ -186,10 +186,19 @@ class Session:
                 self._writer.write(segment.to_bytes())
                 async with asyncio.timeout(self._limits.ack_s):
                     await self._writer.drain()
-                self._active_s = self._now()
+                self._active_s = outgoing.moved_s = self._now()
         except BaseException:  # half a transfer has no end but the session's, cancelled or not
             self._stop("sending stopped within a bundle")
             raise
+
+    async def _settled(self, outgoing: _Outgoing) -> None:
+        """Wait for the last acknowledgement, as long as others arrive on the way to it."""
+        while not outgoing.done.done():
+            left_s = outgoing.moved_s + self._limits.ack_s - self._now()
+            if left_s <= 0.0:
+                raise TimeoutError
+            await asyncio.wait((outgoing.done,), timeout=left_s)
+        await outgoing.done
 
     async def _heed(self, message: Message) -> None:
         match message:
@@ -245,7 +254,7 @@ class Session:
             raise unexpected(
                 self.peer, MessageType.XFER_ACK, "an acknowledgement of more than was sent"
             )
-        outgoing.acked_bytes = ack.length_bytes
+        outgoing.acked_bytes, outgoing.moved_s = ack.length_bytes, self._now()
         if ack.flags & END and ack.length_bytes == outgoing.total_bytes:
             self._counts["sent"] += 1
             _settle(outgoing, None)

@@ -50,7 +50,7 @@ class SessionLimits:
         keepalive_s: most silence that is asked for; twice the silence agreed on ends a session.
         idle_s: a session without a transfer ends after it.
         handshake_s: from connection to session.
-        ack_s: from the last byte of a bundle to its acknowledgement.
+        ack_s: most time in which nothing of a bundle is sent or acknowledged.
     """
 
     transfer_bytes: int = 64 << 20

@@ -205,6 +205,12 @@ def test_what_may_not_be_protected_is_refused(attempt: object) -> None:
         attempt()
 
 
+def test_a_piece_alone_is_neither_checked_nor_read() -> None:
+    part = fragment(encrypt_bcb(clip(bytes(900)), AES_KEY, source=CAR), 600)[0]
+    with pytest.raises(errors.SecurityBlockError, match="reassemble"):
+        decrypt_bcb(part, AES_KEY)
+
+
 def test_keys_of_another_length_are_refused() -> None:
     with pytest.raises(errors.SecurityBlockError, match="HMAC key"):
         add_bib(clip(), b"short", source=CAR)

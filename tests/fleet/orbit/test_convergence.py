@@ -371,6 +371,44 @@ def test_a_peer_that_acknowledges_nothing_is_given_up() -> None:
     run(scene)
 
 
+def test_a_slow_peer_is_waited_for_as_long_as_it_moves() -> None:
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(6)
+        writer.write(contact(tls=False) + SessInit(0, 1, 1 << 30, "ipn:3.0").to_bytes())
+        assert isinstance(await read_message(reader.readexactly, 1), SessInit)
+        for count in range(1, 6):
+            segment = await read_message(reader.readexactly, 1)
+            assert isinstance(segment, Segment)
+            await asyncio.sleep(0.1)
+            writer.write(Ack(segment.flags, 0, count).to_bytes())
+
+    async def scene() -> None:
+        limits = SessionLimits(ack_s=0.25, handshake_s=0.2)
+        async with await asyncio.start_server(slow, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            async with node(CAR, limits=limits).connect("127.0.0.1", port) as session:
+                await session.send(b"12345")
+
+    run(scene)
+
+
+def test_a_fault_in_keeping_is_not_hidden() -> None:
+    async def keep(data: bytes, peer: Eid) -> None:
+        raise ZeroDivisionError
+
+    async def scene() -> None:
+        async with (
+            node(RELAY).listen("127.0.0.1") as door,
+            Tcpcl(CAR, keep).connect("127.0.0.1", door.port),
+        ):
+            [back] = door.sessions
+            with pytest.raises(TransferLostError):
+                await back.send(b"bundle")
+
+    with pytest.raises(ZeroDivisionError):
+        run(scene)
+
+
 def test_more_sessions_than_there_is_room_for_are_told_so() -> None:
     async def scene() -> None:
         one = SessionLimits(sessions=1)
