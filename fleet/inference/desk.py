@@ -32,7 +32,7 @@ from fleet.inference.stats import Stats
 from fleet.inference.tenants import Caller, Tenants
 from vehicle.clock import Clock
 from vehicle.contracts import wire
-from vehicle.contracts.inference import MAX_TENSOR_BYTES, InferenceReply, InferenceRequest
+from vehicle.contracts.inference import ANY, MAX_TENSOR_BYTES, InferenceReply, InferenceRequest
 from vehicle.contracts.wire import RefusedError
 
 GONE: Final = "gone"
@@ -198,6 +198,7 @@ class Desk:
             raise MalformedRequestError(
                 f"the request is for {request.model!r}, but was sent to {model.name!r}"
             )
+        self._check_joules(model, request, call.size_bytes)
         inputs, deadline_ns = read_inputs(model, call.tensors), NEVER
         wanted = wanted_outputs(model, call.outputs)
         if request is not None:
@@ -212,6 +213,18 @@ class Desk:
             "compute": (ended_ns - job.began_ns) // 1_000,
         }
         return model, {n: outputs[n] for n in wanted}, timings_us
+
+    def _check_joules(
+        self, model: Model, request: InferenceRequest | None, size_bytes: int
+    ) -> None:
+        if self._joules is None or request is None or request.joules == ANY:
+            return
+        expected = self._joules(model.expected_us(), size_bytes)
+        if expected > request.joules:
+            raise OverBudgetError(
+                f"an answer costs {expected:.3g} J here, modelled; the budget is "
+                f"{request.joules:.3g} J"
+            )
 
     def _reply(
         self,

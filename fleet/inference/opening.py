@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from fleet.inference import collective
 from fleet.inference.egress import seal
+from fleet.inference.energy import PROCESSORS
 from fleet.inference.oip_model import EngineModel, Model
 from fleet.inference.policy import Policy, Site
 from fleet.inference.receipts import Receipts
@@ -21,6 +22,10 @@ from vehicle.clock import Clock, SystemClock
 from vehicle.contracts import wire
 from vehicle.contracts.home import Home
 from vehicle.contracts.wire import RefusedError
+
+CORES: Final = {"hyperscale": PROCESSORS["region-core"]}
+"""What the processor of a site is taken for, by context; a server's where none is named. A link's
+joules are for whoever asks to reckon."""
 
 HOME_TENANT: Final = "fleet"
 """Tenant whose cars this home enrolled, where no file names others."""
@@ -88,8 +93,9 @@ async def _live(opening: Opening, home: Home, behind: Behind | None) -> dict[str
     clock, ended = SystemClock(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    core = CORES.get(opening.site.context, PROCESSORS["server-core"])
     policy = Policy.from_folder(opening.policies) if opening.policies else Policy.default()
-    tls, tenants = (None, ()) if opening.plain else _trust(opening, home)
+    tls, tenants = (None, ()) if opening.plain else trust(opening, home)
     async with contextlib.AsyncExitStack() as stack:
         receipts = None
         if opening.receipts is not None:
@@ -104,6 +110,7 @@ async def _live(opening: Opening, home: Home, behind: Behind | None) -> dict[str
             policy=policy,
             tenants=tenants,
             receipts=receipts,
+            joules=lambda us, _: core.joules(us * 1e-6 * opening.threads),
             tls=tls,
             host=opening.host,
             grpc_port=opening.grpc_port,
@@ -129,7 +136,7 @@ def _models(opening: Opening, stack: contextlib.AsyncExitStack, clock: Clock) ->
     return models
 
 
-def _trust(opening: Opening, home: Home) -> tuple[SiteTls, tuple[Tenant, ...]]:
+def trust(opening: Opening, home: Home) -> tuple[SiteTls, tuple[Tenant, ...]]:
     """Return what the site shows, and the tenants that it believes."""
     own = SiteTls.of_home(home, (opening.host, *opening.names))
     if opening.tenants is None:

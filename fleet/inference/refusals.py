@@ -85,7 +85,7 @@ class QueueFullError(SiteRefusalError):
 
 
 class OverBudgetError(SiteRefusalError):
-    """The request or its answer has more bytes than whoever asks wants to pay for."""
+    """An answer takes more bytes or joules than whoever asks wants to pay for."""
 
 
 class ReplayedRequestError(SiteRefusalError):

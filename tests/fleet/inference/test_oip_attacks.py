@@ -96,6 +96,19 @@ def test_answer_over_the_byte_budget_is_not_sent(door: Served) -> None:
     assert error.name == "OverBudgetError"
 
 
+def test_answer_over_the_energy_budget_is_not_worked_on() -> None:
+    echo = Echo(says_us=10_000)
+    with site(echo, joules=lambda us, size_bytes: us * 1e-6 * 50.0) as served:
+        error = refused(served, ask(joules=0.1))
+        with client(served) as open_client:
+            _, reply = open_client.infer("echo", tensors(), ask(joules=0.6), 5.0)
+    assert error.name == "OverBudgetError"
+    assert len(echo.asked) == 1
+    assert reply is not None
+    assert reply.joules > 0.0
+    assert reply.joules_source == "modelled"
+
+
 def test_replayed_request_is_refused_also_while_the_first_one_runs() -> None:
     echo, request = Echo(takes_s=0.3), ask()
 
