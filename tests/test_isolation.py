@@ -26,7 +26,11 @@ from vehicle import processes, supervisor, shadow, sender, onroad, road
 LAKE = "from datalake import lake, ingest, label, mine, dataset, cli"
 FLEET = """
 from fleet import gateway, serving, identity, landing, store, registry, sign, release, campaign, cli
+from fleet.inference import server, client, collective, opening
 """
+ASKING = "from fleet.inference import client, asking"
+"""Whoever asks a site needs no network runtime and no policy."""
+
 TRAINING = "from training import batches, model, losses, recipes, train, evaluate, export, cli"
 SIM = "from sim import world, actors, render, sensors, scenarios, episode, generate"
 
@@ -39,16 +43,23 @@ def start(code: str, blocked: set[str]) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("code", "blocked"),
     [
-        (CAR, {"ray", "torch", "duckdb", "pyarrow", "starlette", "onnx", "sim", "fleet"}),
+        (
+            CAR,
+            {
+                *("ray", "torch", "duckdb", "pyarrow", "starlette", "onnx", "sim", "fleet"),
+                *("grpc", "cedarpy", "cbor2", "sgp4"),
+            },
+        ),
         (LAKE, {"ray", "torch", "starlette", "onnxruntime", "numba", "sim", "fleet", "training"}),
         (
             FLEET,
             {"ray", "torch", "duckdb", "pyarrow", "numba", "boto3", "sim", "datalake", "training"},
         ),
+        (ASKING, {"onnxruntime", "cedarpy", "uvicorn", "starlette", "ray", "torch", "numba"}),
         (TRAINING, {"ray", "starlette", "sim", "fleet", "numba"}),
         (SIM, {"ray", "torch", "duckdb", "pyarrow", "starlette", "fleet", "datalake", "training"}),
     ],
-    ids=["vehicle", "datalake", "fleet", "training", "sim"],
+    ids=["vehicle", "datalake", "fleet", "asking", "training", "sim"],
 )
 def test_package_starts_without_the_others_libraries(code: str, blocked: set[str]) -> None:
     done = start(code, blocked)
