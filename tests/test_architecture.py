@@ -82,6 +82,10 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
         {"fleet", "vehicle.contracts", "vehicle.engine", "vehicle.bundles", "vehicle.clock"},
         FLEET | {"onnxruntime"},
     ),
+    "fleet.inference.explain_verbs": (
+        {"fleet", "vehicle.contracts", "vehicle.clock"},
+        FLEET | COMMAND,
+    ),
     "fleet.inference.verbs": ({"fleet", "vehicle.contracts", "vehicle.clock"}, FLEET | COMMAND),
     "fleet.inference.hyperscale": (
         {"fleet", "vehicle.contracts", "vehicle.engine", "vehicle.bundles", "vehicle.clock"},

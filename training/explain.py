@@ -65,7 +65,7 @@ class ExplainConfig:
 
 
 RECIPES: Final = {
-    "base": ExplainConfig(recipe="base", steps=6_000, warmup=200),
+    "base": ExplainConfig(recipe="base", steps=3_000, warmup=150),
     "quick": ExplainConfig(recipe="quick", steps=400, batch=32, warmup=20),
     "tiny": ExplainConfig(
         recipe="tiny", steps=100, batch=16, warmup=10, learning_rate=4e-3,
