@@ -87,6 +87,10 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
         FLEET | COMMAND,
     ),
     "fleet.inference.verbs": ({"fleet", "vehicle.contracts", "vehicle.clock"}, FLEET | COMMAND),
+    "fleet.inference.router_verbs": (
+        {"fleet", "vehicle.contracts", "vehicle.clock"},
+        FLEET | COMMAND,
+    ),
     "fleet.inference.hyperscale": (
         {"fleet", "vehicle.contracts", "vehicle.engine", "vehicle.bundles", "vehicle.clock"},
         FLEET | {"ray"},
@@ -104,6 +108,17 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
         FLEET | {"ray", "pyarrow"},
     ),
     "fleet.inference.pictures": ({"fleet", "vehicle.contracts"}, FLEET | {"cv2"}),
+    "fleet.inference.seer": (
+        {
+            *("fleet", "vehicle.contracts", "vehicle.bundles", "vehicle.config"),
+            *("vehicle.geometry", "vehicle.perception", "vehicle.route"),  # it looks as the car
+        },
+        {"numpy"},
+    ),
+    "fleet.inference.batch_verbs": (
+        {"fleet", "vehicle.contracts", "vehicle.clock", "vehicle.bundles"},
+        FLEET | COMMAND,
+    ),
     "fleet.inference.loadgen_mlperf": ({"fleet", "vehicle.contracts"}, {"mlperf_loadgen"}),
     "fleet.orbit": ({"fleet", "vehicle.contracts", "vehicle.clock"}, FLEET),
     "fleet.orbit.verbs": ({"fleet", "vehicle.contracts", "vehicle.clock"}, FLEET | COMMAND),
@@ -147,7 +162,12 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "sim.bench_serving": ({"sim", "vehicle", "fleet"}, SIM | {"grpc", "httpx"}),
     "sim.serving_peers": (set(), {"numpy", "tritonclient"}),  # run by the Python of .venv-interop
     "sim.bench_similar": ({"sim", "vehicle", "datalake"}, SIM),
+    "sim.bench_router": ({"sim", "vehicle", "fleet"}, SIM),
     "sim.bench_soak": (set(PACKAGES), EVERYTHING),
+    "sim.router_play": ({"sim", "vehicle", "fleet"}, SIM),
+    "sim.router_quality": ({"sim", "vehicle", "training"}, SIM | {"onnx", "onnxruntime"}),
+    "sim.router_sites": ({"sim", "vehicle", "fleet"}, SIM),
+    "sim.router_trace": ({"sim", "vehicle", "fleet"}, SIM),
     "sim.uplink_chain": ({"sim", "vehicle", "fleet"}, SIM),  # the home it kills and starts again
     "sim.uplink_count": ({"sim", "vehicle", "datalake"}, SIM),
     "roadloop": (set(PACKAGES), COMMAND),

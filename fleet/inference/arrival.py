@@ -6,8 +6,8 @@ So the rest is not modelled but remembered, and the chance of being in time is t
 remembered rests that would have been. Weights say how alike the moment is: the recent round trip,
 recent losses and, over satellites, the phase of the 15 s in which terminals are assigned anew.
 
-Source: weighted empirical distribution as in quantile regression forests (Meinshausen, 2006); Kish
-(1965) for what weighted samples are worth; the 15 s: arXiv 2601.08439. Own work otherwise.
+Source: weighted empirical distribution as in quantile regression forests (Meinshausen, 2006); the
+15 s: arXiv 2601.08439. Own work otherwise.
 """
 
 import math
@@ -29,12 +29,22 @@ MEMORY: Final = 512
 REFIT_EVERY: Final = 16
 ROUNDS: Final = 8
 RECENT: Final = 4
-RECENT_S: Final = 3.0
+RECENT_S: Final = 6.0
 """Only what happened less than this long ago says what the link is like now."""
 
 TREND_SPREADS: Final = 1.0
 PHASE_S: Final = 0.4
-PRIOR: Final = 2.0
+PRIOR: Final = 1.0
+"""How many alike moments all moments together are worth. This, LATELY and RECENT_S were set on one
+trace of `roadloop bench router` (its seed 6; the bench draws another)."""
+
+LATELY: Final = 8.0
+"""How many alike moments each of the last answers is worth: what never was like this is not known
+from what was."""
+
+ELSEWHERE: Final = 0.1
+"""Share of that for answers at another phase of the period."""
+
 LEAST: Final = 8
 Array = NDArray[np.float64]
 
@@ -80,7 +90,7 @@ class LinkModel:
     _spread_s: float = 1e-3
     _rest: Array = field(default_factory=lambda: np.empty(0))
     _trend: Array = field(default_factory=lambda: np.empty(0))
-    _phase: Array = field(default_factory=lambda: np.empty(0))
+    _at_s: Array = field(default_factory=lambda: np.empty(0))
 
     def observe(self, sample: Sample) -> None:
         """Learn from one answer; one that was asked earlier than others may come after them."""
@@ -116,26 +126,37 @@ class LinkModel:
         before = 1.0 - math.exp(-budget_s / self.prior_s)
         if self.count < LEAST:
             return before
-        alike = self._alike(at_s)
         room_s = budget_s - self.expected_s(size_bytes)
-        # a few alike moments are worth less than many: Kish's effective number of samples
-        effective = float(alike.sum() ** 2 / max((alike**2).sum(), 1e-12))
-        share = float(alike[self._rest <= room_s].sum() / max(alike.sum(), 1e-12))
-        everywhere = float(np.mean(self._rest <= room_s))
-        share = (share * effective + everywhere * PRIOR) / (effective + PRIOR)
-        seen = self._rest.size
-        return (share * seen + before) / (seen + 1.0)
-
-    def _alike(self, at_s: float) -> Array:
-        """Return how alike each remembered moment is to `at_s`, 0..1 (N,)."""
         known = sorted([*self._seen[-RECENT:], *self._out.values()], key=attrgetter("at_s"))
+        alike, there = self._alike(known, at_s), self._rest <= room_s
+        lately = self._lately(known, at_s)
+        weigh = LATELY * self._phases(np.array([s.at_s for s in lately]), at_s).clip(ELSEWHERE)
+        now = [s.took_s - self.expected_s(s.size_bytes) <= room_s for s in lately]
+        yes = float(alike[there].sum()) + PRIOR * float(np.mean(there)) + float(weigh @ now)
+        share = yes / (float(alike.sum()) + PRIOR + float(weigh.sum()))
+        return (share * there.size + before) / (there.size + 1.0)
+
+    def _lately(self, known: Sequence[Sample], at_s: float) -> list[Sample]:
+        """Return what was asked just now and is known, or is out longer than is usual."""
+        return [
+            s
+            for s in known[-RECENT:]
+            if at_s - s.at_s <= RECENT_S
+            and (s.took_s <= at_s - s.at_s or at_s - s.at_s > self.expected_s(s.size_bytes))
+        ]
+
+    def _alike(self, known: Sequence[Sample], at_s: float) -> Array:
+        """Return how alike each remembered moment is to `at_s`, 0..1 (N,)."""
         now = self._trends_of([*known, Sample(at_s=at_s, size_bytes=0, took_s=0.0)])[-1]
         alike: Array = _kernel((self._trend - now) / TREND_SPREADS)
-        if self.period_s:
-            off: Array = np.abs(self._phase - at_s % self.period_s)
-            off = np.minimum(off, self.period_s - off) / PHASE_S
-            alike = alike * _kernel(off)
-        return alike
+        return alike * self._phases(self._at_s, at_s)
+
+    def _phases(self, times_s: Array, at_s: float) -> Array:
+        """Return how near to the phase of `at_s` other times are, 0..1; 1 where there is none."""
+        if not self.period_s:
+            return np.ones(times_s.size)
+        off: Array = np.abs((times_s - at_s) % self.period_s)
+        return _kernel(np.minimum(off, self.period_s - off) / PHASE_S)
 
     def _trends_of(self, samples: Sequence[Sample]) -> Array:
         at_s = np.array([s.at_s for s in samples])
@@ -157,7 +178,7 @@ class LinkModel:
         finite = np.abs(self._rest[came])
         self._spread_s = max(float(np.median(finite)) if finite.size else 0.0, 1e-4)
         self._trend = self._trends_of(seen)
-        self._phase = np.array([s.at_s % self.period_s if self.period_s else 0.0 for s in seen])
+        self._at_s = np.array([s.at_s for s in seen])
 
 
 def _kernel(distance: Array) -> Array:

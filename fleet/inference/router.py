@@ -147,7 +147,7 @@ def route(
     if not able or able[0][0] <= 0.0:
         for value, _, offer in able:
             others[offer.site.name] = f"worth {value:+.4f}: it costs more than it gains"
-        why = "no site is worth asking" if able else "no site may be asked in time"
+        why = "no site is worth asking" if able else "no site may be asked, or none is in time"
         return Choice(offer=None, p_on_time=1.0, worth=0.0, why=why, others=others)
     best, chance, offer = able[0]
     for value, _, other in able[1:]:

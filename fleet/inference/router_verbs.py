@@ -1,0 +1,158 @@
+"""Verbs of `roadloop fleet infer` that ask nobody: chips, why a request goes where, receipts."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+receipts_app = typer.Typer(
+    no_args_is_help=True, help="What sites decided and did, in chains that show every change."
+)
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def add(app: typer.Typer) -> None:
+    """Hang these verbs on the command of inference."""
+    app.command()(chips)
+    app.command()(route)
+    app.add_typer(receipts_app, name="receipts")
+
+
+def chips(as_json: JsonOption = False) -> None:
+    """Show silicon that inference runs on: throughput per watt, bandwidth, precisions, context.
+
+    Published figures, each with its source (--json prints them); ? is unknown. Context: tokens of
+    an 8 G parameter model that fit beside its weights.
+    """
+    from fleet.inference.chips import chips as table
+    from vehicle.contracts import wire
+
+    found = table()
+    if as_json:
+        rows = [
+            {
+                **wire.to_plain(c),
+                "tops_per_watt": c.tops_per_watt,
+                "context_tokens": c.context_tokens,
+            }
+            for c in found
+        ]
+        print(json.dumps({"chips": rows}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(
+        "context", "chip", "peak tera-operations/s", "W", "per W", "GB/s", "GB", "context"
+    )
+    for chip in found:
+        best = chip.tops_per_watt
+        shown.add_row(
+            chip.context,
+            chip.name,
+            ", ".join(f"{p} {c.value:g}" for p, c in chip.tops.items()) or "?",
+            f"{chip.watts.value:g}" if chip.watts else "?",
+            f"{best[1]:.2f} {best[0]}" if best else "?",
+            f"{chip.bandwidth_gbps.value:,g}" if chip.bandwidth_gbps else "?",
+            f"{chip.memory_gb.value:g}" if chip.memory_gb else "?",
+            f"{chip.context_tokens:,}" if chip.context_tokens is not None else "?",
+        )
+    Console().print(shown)
+
+
+def route(
+    data_class: Annotated[
+        str, typer.Option(help="What it is: features, anonymised, pixels, personal.")
+    ] = "pixels",
+    jurisdiction: Annotated[str, typer.Option(help="Whose law it stands under.")] = "DE",
+    tenant: Annotated[str, typer.Option(help="Whose fleet asks.")] = "home",
+    tier: Annotated[str, typer.Option(help="Latency tier it belongs to.")] = "interactive",
+    deadline_ms: Annotated[float, typer.Option(help="From now, ms.")] = 200.0,
+    size_bytes: Annotated[int, typer.Option("--bytes", help="To be sent.")] = 52_000,
+    most_joules: Annotated[float, typer.Option(help="Most energy, J; 0: no limit.")] = 0.0,
+    most_bytes: Annotated[int, typer.Option(help="Most bytes both ways; 0: no limit.")] = 0,
+    p_on_time: Annotated[float, typer.Option(help="Least chance of being in time.")] = 0.9,
+    per_joule: Annotated[float, typer.Option(help="Worth of a joule, in quality.")] = 1e-4,
+    per_gram: Annotated[float, typer.Option(help="Worth of a gram of CO2, in quality.")] = 0.0,
+    sites: Annotated[
+        Path | None, typer.Option(help="TOML of sites and links; default: an example.")
+    ] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="Folder of *.cedar and laws.toml; default: those shipped.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Explain where a request would go, and why nowhere else. Joules are modelled."""
+    from datetime import UTC, datetime
+
+    from fleet.inference.carbon import synthetic
+    from fleet.inference.explaining import Question, explain
+    from fleet.inference.policy import Policy
+    from fleet.inference.router import NS, Weights
+    from vehicle.clock import SystemClock
+
+    clock = SystemClock()
+    rules = Policy.from_folder(policy) if policy else Policy.default()
+    choice, offers = explain(
+        Question(
+            data_class=data_class,  # type: ignore[arg-type]
+            jurisdiction=jurisdiction,
+            tenant=tenant,
+            tier=tier,  # type: ignore[arg-type]
+            deadline_s=deadline_ms / 1e3,
+            size_bytes=size_bytes,
+            joules=most_joules,
+            budget_bytes=most_bytes,
+        ),
+        sites=sites,
+        policy=rules,
+        weights=Weights(p_on_time=p_on_time, per_joule=per_joule, per_gram=per_gram),
+        carbon=synthetic(datetime.fromtimestamp(clock.utc_ns() / NS, UTC), hours=26),
+        clock=clock,
+    )
+    if as_json:
+        facts: dict[str, Any] = {
+            "context": choice.context,
+            "site": choice.offer.site.name if choice.offer else None,
+            "p_on_time": round(choice.p_on_time, 4),
+            "worth": round(choice.worth, 5),
+            "why": choice.why,
+            "others": dict(choice.others),
+            "joules": {o.site.name: round(o.joules, 3) for o in offers},
+            "joules_source": "modelled",
+            "policy": rules.digest,
+        }
+        print(json.dumps(facts))
+        return
+    print(f"{choice.context}: {choice.why}")
+    for name, why in choice.others.items():
+        print(f"  not {name}: {why}")
+
+
+@receipts_app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="Chain of receipts of a site.")],
+    holds: Annotated[
+        list[str] | None,
+        typer.Option(help="Digest of a receipt that a car was given; may be repeated."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read a chain whole: exit code 1, and the line, when it was changed.
+
+    A chain that was cut at its end or written anew holds together by itself; what cars were given
+    with their answers (--holds) shows that too.
+    """
+    from fleet.inference.receipts import check as read
+    from vehicle.contracts import wire
+
+    chain = read(file, holds or [])
+    if as_json:
+        print(json.dumps({**wire.to_plain(chain), "witnesses": len(holds or [])}))
+        return
+    print(f"{chain.count} receipts hold, the last is {chain.head}")
+    for decision, count in sorted(chain.decisions.items()):
+        print(f"  {decision}: {count}")
+    if chain.torn_bytes:
+        print(f"  after them {chain.torn_bytes} bytes of one that a crash cut; nobody was given it")
