@@ -26,6 +26,9 @@ ALLOWED: Final = "allowed"
 ANONYMOUS: Final = "anonymous"
 SCHEMA_FILE: Final = "site.cedarschema"
 
+MOST_DECIDED: Final = 4_096
+"""Decisions that are remembered."""
+
 Action = Literal["infer", "egress"]
 
 
@@ -94,6 +97,8 @@ class Policy:
             wire.canonical({"policies": texts, "laws": laws, "schema": schema})
         )
         self.ids = tuple(sorted(self._notes))
+        # What policies see of a request, and no more: a fleet asks the same few questions.
+        self._decided: dict[Any, Decision] = {}
 
     @classmethod
     def default(cls) -> "Policy":
@@ -125,7 +130,13 @@ class Policy:
             tenant: whom the certificate names, ANONYMOUS without one; "": nobody but the request
                 itself says so (a car that plans where to send).
         """
-        return self.decide_many(request, [site], tenant)[0]
+        seen = wire.canonical(self._data(request))
+        question = (seen, request.tenant if request else None, site, tenant)
+        if question not in self._decided:
+            if len(self._decided) >= MOST_DECIDED:
+                self._decided.clear()
+            self._decided[question] = self.decide_many(request, [site], tenant)[0]
+        return self._decided[question]
 
     def decide_many(
         self, request: InferenceRequest | None, sites: Sequence[Site], tenant: str = ""

@@ -179,3 +179,16 @@ def test_a_site_without_a_place_and_two_of_one_name_are_refused() -> None:
         Site(name="x", context="edge", jurisdiction="Bavaria")
     with pytest.raises(ContractError, match="one name"):
         POLICY.decide_many(asked(), [MUNICH, MUNICH])
+
+
+def test_decision_that_is_remembered_is_the_one_for_its_question() -> None:
+    fresh, sites = Policy.default(), [MUNICH, OREGON, PLANT, satellite("US")]
+    questions = [None] + [
+        asked(data_class=d, jurisdiction=j, tenant=t)
+        for d in ("features", "personal")
+        for j in ("DE", "US-CA")
+        for t in ("acme", "other")
+    ]
+    for request in questions * 2:
+        wanted = fresh.decide_many(request, sites, "acme")
+        assert [POLICY.decide(request, site, "acme") for site in sites] == wanted
