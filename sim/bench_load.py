@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,7 @@ from vehicle.processes import Car, CarSetup
 
 CAR: Final = "bench"
 HOME_START_S: Final = 60.0
+_FLEET: Final = (sys.executable, "-m", "roadloop", "fleet")
 
 
 class HomeStartError(RefusedError):
@@ -45,43 +47,65 @@ def loaded_car(
     Raises:
         HomeStartError, CarStartError: something did not come up.
     """
-    with _home(scratch / "home", scratch / CAR / IDENTITY) as url:
-        setup = CarSetup(
-            folder=scratch / CAR,
-            rig=RIG_R,
-            rate_hz=rate_hz,
-            car_id=CAR,
-            route_id="bench",
-            model=bundles.load(bundle).tag,
-            tags=tags or {},
-            campaigns=(campaign,),
-            shadow=bundle,
-            gateway=url,
-        )
-        with Car(setup) as car:
+    with running_home(scratch / "home", scratch / CAR / IDENTITY) as url:
+        setup = bench_car(scratch, bundle, rate_hz, campaign, tags)
+        with Car(replace(setup, gateway=url)) as car:
             yield car
 
 
+def bench_car(
+    scratch: Path,
+    bundle: Path,
+    rate_hz: float,
+    campaign: Campaign = DEFAULT_CAMPAIGN,
+    tags: dict[str, str] | None = None,
+) -> CarSetup:
+    """Return the car of `loaded_car`, with nobody to send to yet."""
+    return CarSetup(
+        folder=scratch / CAR,
+        rig=RIG_R,
+        rate_hz=rate_hz,
+        car_id=CAR,
+        route_id="bench",
+        model=bundles.load(bundle).tag,
+        tags=tags or {},
+        campaigns=(campaign,),
+        shadow=bundle,
+    )
+
+
 @contextmanager
-def _home(root: Path, identity: Path) -> Iterator[str]:
+def running_home(root: Path, identity: Path) -> Iterator[str]:
     """Run a home in a process of its own, with the car enrolled; yield its address."""
-    url_file = root / "url"
     Home(root).fleet.mkdir(parents=True)
-    environment = {**os.environ, "ROADLOOP_HOME": str(root), "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, "-m", "roadloop", "fleet"]
-    enrol = [*words, "enrol", CAR, "--out", str(identity)]
-    done = subprocess.run(enrol, env=environment, capture_output=True, text=True)
+    enrol = [*_FLEET, "enrol", CAR, "--out", str(identity)]
+    done = subprocess.run(enrol, env=_at(root), capture_output=True, text=True)
     if done.returncode != 0:
         raise HomeStartError(f"the car could not be enrolled: {done.stderr.strip()}")
-    serve = [*words, "serve", "--port", "0", "--url-file", str(url_file)]
+    with served(root, "serve", "--port", "0") as url:
+        yield url
+
+
+@contextmanager
+def served(root: Path, *verb: str) -> Iterator[str]:
+    """Run a server of the fleet at a home in a process of its own; yield what it says of where.
+
+    Args:
+        root: of the home.
+        verb: of `roadloop fleet`, one that takes --url-file.
+    """
+    url_file = root / f"url-{verb[0]}"
     process = subprocess.Popen(
-        serve, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*_FLEET, *verb, "--url-file", str(url_file)],
+        env=_at(root),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         give_up_s = time.monotonic() + HOME_START_S
         while not url_file.is_file():
             if process.poll() is not None or time.monotonic() > give_up_s:
-                raise HomeStartError(f"the gateway did not come up (exit {process.poll()})")
+                raise HomeStartError(f"{verb[0]} did not come up (exit {process.poll()})")
             time.sleep(0.02)
         yield url_file.read_text().strip()
     finally:
@@ -91,3 +115,7 @@ def _home(root: Path, identity: Path) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _at(root: Path) -> dict[str, str]:
+    return {**os.environ, "ROADLOOP_HOME": str(root), "OMP_NUM_THREADS": "1"}

@@ -169,7 +169,7 @@ def _run(
             fault.end()
             spoilt = False
         release_ns = start_ns + number * period_ns
-        observation = _observation(seen, number, release_ns)
+        observation = observation_of(seen, number, release_ns)
         if spoilt:
             observation = replace(observation, frame=fault.spoil(observation.frame))
         clock.sleep_until(release_ns)
@@ -189,7 +189,8 @@ def _run(
     return run
 
 
-def _observation(seen: list[Observation], number: int, release_ns: int) -> Observation:
+def observation_of(seen: list[Observation], number: int, release_ns: int) -> Observation:
+    """Return frame `number` of a drive that goes to and fro over `seen`, exposed at its release."""
     source = seen[_to_and_fro(number, len(seen))]
     return Observation(
         frame=FrameSet(frame_id=len(seen) + number, mono_ns=release_ns, images=source.frame.images),
@@ -224,7 +225,7 @@ def _bare_ms(
         period_ns, begin_ns = round(1e9 / FRAME_RATE_HZ), clock.mono_ns() + 10_000_000
         for i in range(runs):
             release_ns = begin_ns + i * period_ns
-            observation = _observation(seen, 1_000_000 + i, release_ns)
+            observation = observation_of(seen, 1_000_000 + i, release_ns)
             inputs = {**preprocess(observation.frame), **more}
             clock.sleep_until(release_ns)
             start_ns = clock.mono_ns()

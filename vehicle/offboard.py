@@ -181,7 +181,7 @@ def judge(
 
 @dataclass(slots=True)
 class _Held:
-    """Advice that counts until it expires, and what has been told of it."""
+    """Advice that counts until it expires; an end of 0: it says nothing of the kind."""
 
     letter: np.ndarray
     context: Context
@@ -190,6 +190,11 @@ class _Held:
     input_ns: int
     tracks_end_ns: int
     caps_end_ns: int
+
+    @property
+    def says_something(self) -> bool:
+        """Return whether there is a road user or a cap in it."""
+        return bool(self.tracks_end_ns or self.caps_end_ns)
 
 
 class Offboard:
@@ -211,7 +216,7 @@ class Offboard:
         self.notes: tuple[AdviceNote, ...] = ()
         """What the last tick did with what advice; empty without any."""
         self.counters: dict[str, int] = {f"advice_{v.replace(' ', '_')}": 0 for v in VERDICTS}
-        self.counters |= {"advice_expired": 0, "advice_faults": 0}
+        self.counters |= {"advice_clear": 0, "advice_expired": 0, "advice_faults": 0}
 
     def heed(
         self,
@@ -289,10 +294,12 @@ class Offboard:
                 fresh_ns=int(letter["fresh_until_utc_ns"]),
                 proven=bool(letter["proven"]),
             ) or usable(letter, ego)
-            if why is None:
+            if why is not None:
+                notes.append(self._note(held, why, now_ns))
+            elif held.says_something:
                 self._held[i] = held
             else:
-                notes.append(self._note(held, why, now_ns))
+                self.counters["advice_clear"] += 1
         self._holds = any(h is not None for h in self._held)
 
     def _forget(self, now_ns: int) -> None:

@@ -88,11 +88,11 @@ def test_a_run_that_hangs_burns_its_thread_and_the_tick_goes_on(drive: Drive) ->
     ticks = []
     for i in range(4):
         now_ns = time.monotonic_ns()
-        ticks.append(drive.tick(bench_loop._observation(seen, 10 + i, now_ns), now_ns))
+        ticks.append(drive.tick(bench_loop.observation_of(seen, 10 + i, now_ns), now_ns))
     assert time.monotonic() - began < 0.5
     assert all(t.timing.cancelled and t.command is not None for t in ticks)
     time.sleep(0.6)
-    last = drive.tick(bench_loop._observation(seen, 20, time.monotonic_ns()), time.monotonic_ns())
+    last = drive.tick(bench_loop.observation_of(seen, 20, time.monotonic_ns()), time.monotonic_ns())
     assert not last.timing.cancelled
     drive.close()
 
@@ -108,7 +108,7 @@ def test_a_slow_core_runs_the_network_twice(drive: Drive) -> None:
         if i == 4:
             fault.end()
         at = time.monotonic_ns() + 50_000_000  # far from any deadline
-        drive.tick(bench_loop._observation(seen, i, at), at)
+        drive.tick(bench_loop.observation_of(seen, i, at), at)
     drive.close()
     assert len(runs) == 2 + 4 + 2
 

@@ -186,7 +186,7 @@ from vehicle.offboard import Mailbox, MailboxAddress
 far = Mailbox.at(MailboxAddress(name=sys.argv[1]))
 one = (0.0, *[1.0] * 9)
 two = (0.0, *[2.0] * 9)
-for i in range(6_000):
+for i in range(3_000):
     n = i % 2
     far.put(
         Advice(request_id="12"[n] * 32, context="edge", site="12"[n], model_set="m",

@@ -1,0 +1,277 @@
+"""The proof that the car needs nobody: all its links cut, and its loop is as it was.
+
+One car drives on the clock with everything beside it: recorder, shadow, an uplink that sends clips
+home, and a process that asks a site for advice, each over an emulated link with TLS. In turns the
+links carry and lose every packet. What the loop takes is compared pair by pair, and what it plans
+frame by frame.
+"""
+
+import gc
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import numpy as np
+
+from sim.bench_load import CAR, bench_car, running_home, served
+from sim.bench_loop import FRAME_RATE_HZ, LOAD, observation_of, rendered
+from sim.links import Link
+from vehicle import bundles
+from vehicle.budget import Budget
+from vehicle.clock import FakeClock, SystemClock
+from vehicle.config import RIG_R
+from vehicle.contracts.advice import Advice
+from vehicle.contracts.bench import Bench, Must, percentiles
+from vehicle.contracts.ego import ControlCommand
+from vehicle.contracts.frame import Observation
+from vehicle.contracts.telemetry import Health
+from vehicle.contracts.uplink import IDENTITY
+from vehicle.drive import Drive
+from vehicle.engine_choice import choose_for
+from vehicle.offboard import Mailbox, Offboard
+from vehicle.processes import Car
+from vehicle.realtime import in_words, ordinary, prepare
+
+BLOCK: Final = 108
+"""Frames with the links there, and as many with them cut: three seconds each."""
+
+WARM_UP: Final = 108
+DISTINCT: Final = 55
+"""Frames, played forth and back: a block is once, so all blocks see the same."""
+
+HOME_LINK: Final = "lte"
+SITE_LINK: Final = "5g-sa"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkCut:
+    """What a drive with links that come and go left.
+
+    Args:
+        linked_ms, cut_ms: release to command of each tick, with the links there and cut.
+        ratios: p50 cut by p50 linked, of each pair of blocks.
+        missed: ticks over the deadline, linked and cut.
+        plans: digest of all plans and commands of the same frames: without a mailbox, with an empty
+            one, and with one full of advice that is refused.
+        punctuality: in words.
+        health: of the parts, and of the loop.
+    """
+
+    linked_ms: tuple[float, ...]
+    cut_ms: tuple[float, ...]
+    ratios: tuple[float, ...]
+    missed: tuple[int, int]
+    plans: dict[str, str]
+    punctuality: str
+    health: tuple[Health, ...]
+
+    @property
+    def ratio(self) -> float:
+        """Return the median of the ratios of the pairs."""
+        return float(np.median(self.ratios))
+
+
+def link_cut(
+    frames: int,
+    progress: Callable[[float], None] = lambda share: None,
+    bundle: Path | None = None,
+    *,
+    fifo: bool = True,
+) -> LinkCut:
+    """Drive with links that come and go.
+
+    Args:
+        frames: ticks counted with the links there; as many are with them cut.
+        progress: told the share that is done.
+        bundle: what drives; None: the base.
+        fifo: ask for the real-time class.
+    Raises:
+        HomeStartError, LinkDownError, CarStartError: something did not come up.
+    """
+    folder, seen = bundle or bundles.base_folder(), rendered(DISTINCT)
+    pairs = max(2, round(frames / BLOCK))
+    with TemporaryDirectory() as scratch, _connected(Path(scratch), folder) as (car, links):
+        drive = Drive(
+            car_id=CAR,
+            route_id="bench",
+            rig=RIG_R,
+            bundle=folder,
+            campaigns=(LOAD,),
+            budget=Budget(enforce=True, clock=SystemClock()),
+            sinks=(car,),
+            rate_hz=FRAME_RATE_HZ,
+            engine=choose_for(folder),
+            shadow=car.disagreement,
+            offboard=car.advice(),
+        )
+        granted = prepare(fifo=fifo)
+        try:
+            blocks = _run(drive, seen, links, pairs, lambda share: progress(0.9 * share))
+        finally:
+            ordinary()
+            gc.enable()
+            gc.unfreeze()
+        health = (drive.pilot.joined(drive.sight.health), *car.health().values())
+        drive.close()
+    linked, cut = np.array(blocks[0::2]), np.array(blocks[1::2])
+    limit_ms = 10.0
+    return LinkCut(
+        linked_ms=tuple(linked.ravel().tolist()),
+        cut_ms=tuple(cut.ravel().tolist()),
+        ratios=tuple((np.median(cut, axis=1) / np.median(linked, axis=1)).tolist()),
+        missed=(int((linked > limit_ms).sum()), int((cut > limit_ms).sum())),
+        plans=plans_of(folder, seen),
+        punctuality=in_words(granted),
+        health=health,
+    )
+
+
+@contextmanager
+def _connected(scratch: Path, bundle: Path) -> Iterator[tuple[Car, Sequence[Link]]]:
+    """Run a car that sends home and asks a site, both over links that can be cut."""
+    root, identity = scratch / "home", scratch / CAR / IDENTITY
+    site = ("infer", "serve", "--site", "edge-1", "--grpc-port", "0", "--http-port", "0")
+    with running_home(root, identity) as home, served(root, *site) as told:
+        door = json.loads(told)["http"]
+        with (
+            Link(HOME_LINK, _address(home), seed=1) as to_home,
+            Link(SITE_LINK, _address(door), seed=2) as to_site,
+        ):
+            setup = replace(
+                bench_car(scratch, bundle, FRAME_RATE_HZ, LOAD),
+                gateway=f"https://127.0.0.1:{to_home.port}",
+                offboard=f"https://127.0.0.1:{to_site.port}",
+            )
+            with Car(setup) as car:
+                yield car, (to_home, to_site)
+
+
+def _address(url: str) -> tuple[str, int]:
+    host, port = url.rsplit("/", 1)[-1].rsplit(":", 1)
+    return host, int(port)
+
+
+def _run(
+    drive: Drive,
+    seen: list[Observation],
+    links: Sequence[Link],
+    pairs: int,
+    progress: Callable[[float], None],
+) -> list[list[float]]:
+    """Return what each tick of each block took, ms; the links are there in every other block."""
+    clock, blocks = SystemClock(), list[list[float]]()
+    period_ns = round(1e9 / FRAME_RATE_HZ)
+    start_ns, total = clock.mono_ns() + period_ns, 2 * pairs * BLOCK
+    for number in range(-WARM_UP, total):
+        if number >= 0 and number % BLOCK == 0:
+            for link in links:
+                link.mend() if len(blocks) % 2 == 0 else link.cut()
+            blocks.append([])
+            start_ns = clock.mono_ns() + period_ns - (number + WARM_UP) * period_ns
+        release_ns = start_ns + (number + WARM_UP) * period_ns
+        observation = observation_of(seen, number + WARM_UP, release_ns)
+        clock.sleep_until(release_ns)
+        tick = drive.tick(observation, release_mono_ns=release_ns)
+        if number >= 0:
+            blocks[-1].append(tick.timing.total_us * 1e-3)
+        if tick.timing.rung == "mrm" and tick.scene is not None and tick.scene.fresh:
+            drive.sight.restart()  # the person that UN R157 asks for
+            drive.pilot.restart()
+        if number % 36 == 0:
+            progress(max(number, 0) / total)
+    return blocks
+
+
+def plans_of(bundle: Path | None, seen: Sequence[Observation]) -> dict[str, str]:
+    """Return the digest of all plans and commands of the same frames, by what the mailbox holds.
+
+    Args:
+        bundle: network that sees; None: the frames' own traffic.
+    """
+    return {words: _digest(bundle, seen, words) for words in ("none", "empty", "refused")}
+
+
+def _digest(bundle: Path | None, seen: Sequence[Observation], words: str) -> str:
+    clock, total = FakeClock(), hashlib.sha256()
+    with Mailbox() as box:
+        drive = Drive(
+            car_id=CAR,
+            route_id="bench",
+            rig=None if bundle is None else RIG_R,
+            bundle=bundle,
+            campaigns=(),
+            budget=Budget(enforce=False, clock=clock),
+            offboard=None if words == "none" else Offboard(box, clock),
+        )
+        for number, obs in enumerate(seen):
+            if words == "refused" and obs.ego is not None:
+                box.put(_ghost(obs, number, clock), proven=number % 2 == 0, fresh_s=0.001)
+            clock.advance_ns(10_000_000)
+            tick = drive.tick(obs)
+            assert tick.plan is not None
+            assert tick.command is not None
+            total.update(f"{tick.plan.digest()}{_felt(tick.command)}".encode())
+        drive.close()
+    return total.hexdigest()
+
+
+def _felt(command: ControlCommand) -> str:
+    return f"{command.accel_mps2!r} {command.curvature_1pm!r} {command.limited_by!r}"
+
+
+def _ghost(obs: Observation, number: int, clock: FakeClock) -> Advice:
+    """Return advice of somebody right before the car, that is stale or unproven when it is seen."""
+    assert obs.ego is not None
+    now_ns = clock.utc_ns()
+    x_m = obs.ego.x_m + 8.0 * np.cos(obs.ego.yaw_rad)
+    y_m = obs.ego.y_m + 8.0 * np.sin(obs.ego.yaw_rad)
+    return Advice(
+        request_id=f"{number:032x}",
+        context="edge",
+        site="edge-1",
+        model_set="collective@1",
+        input_utc_ns=now_ns,
+        valid_until_utc_ns=now_ns + 1_000_000_000,
+        tracks=((1.0, x_m, y_m, 0.0, 0.5, 0.5, 1.7, 0.0, 0.0, 1.0),),
+    )
+
+
+def cut_rows(bench: Bench, found: LinkCut) -> None:
+    """Add the rows and the limits of a proof."""
+    n = len(found.ratios)
+    over = f"{HOME_LINK} home, {SITE_LINK} to a site"
+    bench.rows.append({"row": f"loop, links there ({over})", "ms": percentiles(found.linked_ms)})
+    bench.rows.append({"row": "loop, all links cut", "ms": percentiles(found.cut_ms)})
+    bench.rows.append(
+        {
+            "row": "links cut: beside the loop",
+            "pairs": n,
+            "ratio_p50": round(found.ratio, 4),
+            "ratios_low_high": [round(min(found.ratios), 3), round(max(found.ratios), 3)],
+            "missed_there_and_cut": list(found.missed),
+            "real-time class": found.punctuality,
+        }
+    )
+    for health in found.health:
+        if health.part in ("perception", "offboard", "uplink"):
+            bench.rows.append({"row": f"health of {health.part}", **health.counters})
+    peer = "the same car with its links, block by block"
+    for op, limit in ((">=", 0.95), ("<=", 1.05)):
+        bench.must.append(
+            Must(
+                figure="loop p50, all links cut by links there", value=round(found.ratio, 4),
+                op=op, limit=limit, unit="ratio", n=n, peer=peer,
+            )
+        )  # fmt: skip
+    bench.must.append(
+        Must(
+            figure="plans and commands of the same frames that differ without links",
+            value=len(set(found.plans.values())) - 1, op="==", limit=0, unit="digests",
+            n=DISTINCT, peer="no mailbox; an empty one; one of refused advice",
+        )
+    )  # fmt: skip
