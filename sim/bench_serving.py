@@ -1,7 +1,8 @@
 """What asking a site costs beside the work itself: our wires, NVIDIA's client, and a bare gRPC.
 
 The site is a process of its own; its model gives back at once, so that all that is measured is what
-lies between. Paths take turns, so that the machine's other work is shared fairly.
+lies between. Paths take turns, so that the machine's other work is shared fairly. Last, the answers
+of a fleet while another floods the site.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import multiprocessing
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -27,43 +28,23 @@ from fleet.inference.policy import Policy, Site
 from fleet.inference.receipts import Receipts
 from fleet.inference.server import SiteTls, serve_site
 from fleet.inference.tenants import Tenant
+from sim.bench_flood import flood_rows
+from sim.bench_still import Still
 from vehicle.clock import SystemClock
 from vehicle.contracts.bench import Bench, Must, percentiles
-from vehicle.contracts.bundle import TensorSpec
 from vehicle.contracts.home import Home
-from vehicle.contracts.inference import InferenceRequest
 
 FRAMES: Final = 1_000
 SIZES: Final = (1_024, 98_304, 1_048_576)
 """Bytes of a request: numbers, a picture of the note's size, a frame of all cameras."""
 
 PICTURE: Final = SIZES[1]
+FLOOD_ASKS: Final = 700
 MOST_TIMES_BARE: Final = 2.0
 _SITE: Final = Site(name="bench", context="on-prem", jurisdiction="DE", undeclared=True)
 _BARE: Final = "/bare/Echo"
 _PEER: Final = Path(__file__).parent / "serving_peers.py"
 _INTEROP: Final = Path(__file__).parent.parent / ".venv-interop" / "bin" / "python"
-
-
-class Still:
-    """A model that has its answer ready."""
-
-    name, version, digest = "still", "1", "0" * 64
-    inputs = (TensorSpec(name="x", shape=(-1,), dtype="uint8"),)
-    outputs = (TensorSpec(name="y", shape=(256,), dtype="float32"),)
-
-    def __init__(self) -> None:
-        self._answer = {"y": np.zeros(256, np.float32)}
-
-    async def infer(
-        self, inputs: Mapping[str, np.ndarray], request: InferenceRequest | None
-    ) -> Mapping[str, np.ndarray]:
-        """Return the same as always."""
-        return self._answer
-
-    def expected_us(self) -> int:
-        """Return next to nothing."""
-        return 1
 
 
 def serving_bench(*, frames: int, progress: Callable[[float], None], bundle: Path | None) -> Bench:
@@ -84,6 +65,8 @@ def serving_bench(*, frames: int, progress: Callable[[float], None], bundle: Pat
         finally:
             here.send(None)
             process.join(10)
+    flood_rows(bench, min(frames, FLOOD_ASKS))
+    progress(1.0)
     return bench
 
 
@@ -111,7 +94,7 @@ def _rows(
                     bench.rows.append({"row": f"tritonclient {wire}: not here (make interop)"})
                 else:
                     _row(bench, p50, f"tritonclient {wire}", size, found)
-            progress((i + 1) / len(SIZES))
+            progress(0.6 * (i + 1) / len(SIZES))
     ratio = p50["our gRPC client", PICTURE] / p50["bare gRPC", PICTURE]
     bench.must.append(
         Must(

@@ -70,6 +70,14 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "datalake.mine_verbs": ({"datalake", "vehicle.contracts"}, LAKE | COMMAND),
     "datalake.dataset_verbs": ({"datalake", "vehicle.contracts"}, LAKE | COMMAND),
     "datalake.similar_verbs": ({"datalake", "vehicle.contracts"}, LAKE | COMMAND),
+    "datalake.caption_verbs": ({"datalake", "vehicle.contracts"}, LAKE | COMMAND),
+    "datalake.captions": (
+        {
+            *("datalake", "vehicle.contracts", "vehicle.route", "vehicle.config"),
+            "vehicle.decisions",  # one way to tell what was decided
+        },
+        LAKE,
+    ),
     "datalake.privacy_verbs": (
         {"datalake", "vehicle.contracts", "vehicle.clock"},
         LAKE | COMMAND,
@@ -160,6 +168,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "sim.bench_lake": ({"sim", "vehicle", "datalake"}, SIM | {"duckdb", "pyarrow"}),
     "sim.bench_scrub": ({"sim", "vehicle", "datalake"}, SIM),
     "sim.bench_serving": ({"sim", "vehicle", "fleet"}, SIM | {"grpc", "httpx"}),
+    "sim.bench_flood": ({"sim", "vehicle", "fleet"}, SIM),
     "sim.serving_peers": (set(), {"numpy", "tritonclient"}),  # run by the Python of .venv-interop
     "sim.bench_similar": ({"sim", "vehicle", "datalake"}, SIM),
     "sim.bench_router": ({"sim", "vehicle", "fleet"}, SIM),
