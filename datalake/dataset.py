@@ -25,7 +25,7 @@ from datalake.choice import (
     EmptyDatasetError,
 )
 from datalake.duck import quoted
-from datalake.label import FrameTruth, bev_digest, rasters, roads
+from datalake.label import SOURCE, TEACHER, FrameTruth, bev_digest, rasters, roads
 from datalake.lake import Lake
 from datalake.tables import PINS
 from datalake.vectors import text_list
@@ -217,7 +217,9 @@ class Labels:
         """
         self._home = home
         among = f"list_contains({text_list(chosen)}, clip_id)"
-        bought = lake.sql(f"SELECT * FROM labelled WHERE {among}").to_pylist()
+        found = lake.sql(f"SELECT * FROM labelled WHERE {among}").to_pylist()
+        bought = preferred(found)
+        self._source = {(r["clip_id"], r["frame_id"]): r["source"] or SOURCE for r in bought}
         self._bev = {(r["clip_id"], r["frame_id"]): r["bev_sha256"] for r in bought}
         self._road = {(r["clip_id"], r["frame_id"]): r.get("road_sha256") for r in bought}
         wanted = [(clip, frame) for clip, frames in chosen.items() for frame in frames]
@@ -231,10 +233,13 @@ class Labels:
         boxes = lake.sql(f"SELECT * FROM labels WHERE {among} ORDER BY clip_id, frame_id, box")
         self._boxes: dict[tuple[str, int], list[list[float]]] = {}
         for row in boxes.to_pylist():
+            key = row["clip_id"], row["frame_id"]
+            if (row.get("source") or SOURCE) != self._source[key]:
+                continue
             row["kind"] = KINDS.index(row["kind"])
             cells = (row.get(column) for column in BOX_COLUMNS)  # a lake of before has fewer
             box = [math.nan if cell is None else float(cell) for cell in cells]
-            self._boxes.setdefault((row["clip_id"], row["frame_id"]), []).append(box)
+            self._boxes.setdefault(key, []).append(box)
 
     def of(self, clip_id: str, frames: list[int]) -> dict[int, FrameTruth]:
         """Return frame_id -> what was bought of it.
@@ -242,9 +247,13 @@ class Labels:
         Raises:
             DatasetError: the rasters or roads of the clip are not the ones that were bought.
         """
-        kept, told = rasters(self._home, clip_id), roads(self._home, clip_id)
+        sources = {self._source[clip_id, frame] for frame in frames}
+        kept_by = {s: rasters(self._home, clip_id, s) for s in sources}
+        told_by = {s: roads(self._home, clip_id, s) for s in sources}
         found = {}
         for frame in frames:
+            source = self._source[clip_id, frame]
+            kept, told = kept_by[source], told_by[source]
             bev, road, wanted = kept.get(frame), told.get(frame), self._road[clip_id, frame]
             whole = wanted is None or (road is not None and road.digest == wanted)
             if bev is None or bev_digest(bev) != self._bev[clip_id, frame] or not whole:
@@ -259,6 +268,21 @@ class Labels:
                 road=None if wanted is None else road,
             )
         return found
+
+
+def preferred(labelled: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return one row of `labelled` per frame: the truth where somebody bought it, else the newest
+    teacher's."""
+
+    def rank(row: dict[str, Any]) -> tuple[bool, int, str]:
+        source = str(row["source"] or SOURCE)
+        version = source.rpartition("@")[2]
+        return not source.startswith(TEACHER), int(version) if version.isdigit() else 0, source
+
+    best: dict[tuple[str, int], dict[str, Any]] = {}
+    for row in sorted(labelled, key=rank):
+        best[row["clip_id"], row["frame_id"]] = row
+    return list(best.values())
 
 
 class Motions:

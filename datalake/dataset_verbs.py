@@ -1,6 +1,7 @@
 """Verbs from a clip to a training set: label, scenario, dataset ..."""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -63,6 +64,32 @@ def label(
     print(
         f"{report.frames} frames of {report.clips} clips labelled, {report.boxes} boxes to pay; "
         f"{report.already} frames had labels before"
+    )
+
+
+@app.command()
+def take(
+    folder: Annotated[
+        Path, typer.Argument(help="Written by `roadloop fleet infer label` or `embed`.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Take in what a network said about clips: a teacher's labels, or a new network's embeddings.
+
+    Labels stand beside those that were bought, as source teacher:NAME@VERSION, and never in their
+    place; embeddings under the network's own name. Taking a folder twice changes nothing.
+    """
+    from datalake.take import take as run
+    from vehicle.contracts import wire
+
+    with open_lake(None) as lake:
+        report = run(lake.home, lake, folder)
+    if as_json:
+        print(json.dumps(wire.to_plain(report)))
+        return
+    print(
+        f"{report.frames} frames of {report.clips} clips have {report.what} by {report.model} now, "
+        f"{report.boxes} boxes; {report.already} had them before"
     )
 
 

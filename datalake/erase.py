@@ -177,11 +177,11 @@ def _report(home: Home, car_id: str, clip_ids: set[str], there: set[str]) -> Era
 def _files(home: Home, car_id: str, clip_ids: Collection[str]) -> Iterable[tuple[str, Path]]:
     """Yield the files and folders that go, with their kind."""
     for clip_id in sorted(clip_ids):
-        places = {
-            "clip objects": home.lake / "clips" / clip_id[:2] / f"{clip_id}.mcap",
-            "label rasters": home.lake / "labels" / f"{clip_id}.npz",
-        }
-        yield from ((kind, path) for kind, path in places.items() if path.exists())
+        clip = home.lake / "clips" / clip_id[:2] / f"{clip_id}.mcap"
+        if clip.exists():
+            yield "clip objects", clip
+        rasters = sorted((home.lake / "labels").glob(f"{clip_id}.*npz"))
+        yield from (("label rasters", path) for path in rasters)
     for folder in _folders(home.lake / "quarantine"):
         if folder.name.split(".")[0] in clip_ids or _owner(folder) == car_id:
             yield "quarantined", folder

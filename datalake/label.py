@@ -29,6 +29,12 @@ from vehicle.contracts.sample import (
 from vehicle.contracts.scene import BEV, BEV_BOX, KINDS
 
 SOURCE: Final = "simulator"
+TEACHER: Final = "teacher:"
+"""Sources that begin so are networks: cheap, sometimes wrong, and never in the way of truth."""
+
+BOUGHT_SQL: Final = f"NOT starts_with(coalesce(source, ''), '{TEACHER}')"
+"""Rows of `labelled` that were paid for."""
+
 _INTEGERS: Final = ("kind", "visible_px", "actor_id")
 _ROAD_ARRAYS: Final = ("road_frame_id", "light", "lanes")
 _VELOCITY: Final = ("vx_mps", "vy_mps")
@@ -122,11 +128,11 @@ def label(
         bought: list[dict[str, Any]] = []
         boxes: list[dict[str, Any]] = []
         for clip_id in ids:
-            new = sorted(set(wanted[clip_id]) - writer.frames("labelled", clip_id))
+            new = sorted(set(wanted[clip_id]) - writer.frames("labelled", clip_id, BOUGHT_SQL))
             if new:
                 car_id, route_id = facts[clip_id]
                 truth = Truth(home.car(car_id) / "truth" / f"{route_id}.npz")
-                _deliver(home, clip_id, {f: truth.frame(f) for f in new}, bought, boxes)
+                deliver(home, clip_id, {f: truth.frame(f) for f in new}, bought, boxes)
         writer.append("labelled", LABELLED.rows(bought))
         writer.append("labels", LABELS.rows(boxes))
         return len(bought), sum(row["boxes"] for row in bought)
@@ -136,18 +142,18 @@ def label(
     return LabelReport(clips=len(ids), frames=count, already=asked - count, boxes=cost)
 
 
-def rasters(home: Home, clip_id: str) -> dict[int, np.ndarray]:
-    """Return frame_id -> BEV bits [100, 64] of every frame of a clip bought so far."""
-    path = labels_file(home, clip_id)
+def rasters(home: Home, clip_id: str, source: str = SOURCE) -> dict[int, np.ndarray]:
+    """Return frame_id -> BEV bits [100, 64] of every frame of a clip that a source labelled."""
+    path = labels_file(home, clip_id, source)
     if not path.is_file():
         return {}
     arrays = read_arrays(path, ("frame_id", "bev"))
     return dict(zip(arrays["frame_id"].tolist(), arrays["bev"], strict=True))
 
 
-def roads(home: Home, clip_id: str) -> dict[int, Road]:
+def roads(home: Home, clip_id: str, source: str = SOURCE) -> dict[int, Road]:
     """Return frame_id -> the road of every frame of a clip whose label told it."""
-    path = labels_file(home, clip_id)
+    path = labels_file(home, clip_id, source)
     if not path.is_file():
         return {}
     arrays = read_arrays(path, (), optional=_ROAD_ARRAYS)
@@ -160,9 +166,10 @@ def roads(home: Home, clip_id: str) -> dict[int, Road]:
     }
 
 
-def labels_file(home: Home, clip_id: str) -> Path:
-    """Return where the rasters of a clip are kept."""
-    return home.lake / "labels" / f"{clip_id}.npz"
+def labels_file(home: Home, clip_id: str, source: str = SOURCE) -> Path:
+    """Return where the rasters of a clip are kept: a teacher's beside the truth, not in it."""
+    teacher = source.removeprefix(TEACHER) if source.startswith(TEACHER) else ""
+    return home.lake / "labels" / (f"{clip_id}.{teacher}.npz" if teacher else f"{clip_id}.npz")
 
 
 class Truth:
@@ -236,25 +243,27 @@ def _wanted(
     return wanted
 
 
-def _deliver(
+def deliver(
     home: Home,
     clip_id: str,
     frames: Mapping[int, FrameTruth],
     bought: list[dict[str, Any]],
     boxes: list[dict[str, Any]],
+    source: str = SOURCE,
 ) -> None:
     """Keep the rasters of a clip's new frames; add their rows to `bought` and `boxes`."""
-    kept = rasters(home, clip_id) | {frame: truth.bev for frame, truth in frames.items()}
+    kept = rasters(home, clip_id, source) | {f: truth.bev for f, truth in frames.items()}
     told = {frame: truth.road for frame, truth in frames.items() if truth.road is not None}
-    _write_rasters(labels_file(home, clip_id), kept, roads(home, clip_id) | told)
+    path = labels_file(home, clip_id, source)
+    _write_rasters(path, kept, roads(home, clip_id, source) | told)
     for frame, truth in frames.items():
-        boxes += _box_rows(clip_id, frame, truth.boxes)
+        boxes += _box_rows(clip_id, frame, truth.boxes, source)
         bought.append(
             {
                 "clip_id": clip_id,
                 "frame_id": frame,
                 "boxes": int((truth.boxes[:, 7] >= LABEL_MIN_PIXELS).sum()),
-                "source": SOURCE,
+                "source": source,
                 "bev_sha256": bev_digest(truth.bev),
                 "road_sha256": truth.road.digest if truth.road is not None else None,
             }
@@ -266,13 +275,15 @@ def bev_digest(bev: np.ndarray) -> str:
     return wire.digest(np.ascontiguousarray(bev, dtype=np.uint8).tobytes())
 
 
-def _box_rows(clip_id: str, frame_id: int, boxes: np.ndarray) -> Iterable[dict[str, Any]]:
+def _box_rows(
+    clip_id: str, frame_id: int, boxes: np.ndarray, source: str
+) -> Iterable[dict[str, Any]]:
     for index, box in enumerate(boxes.tolist()):
         row: dict[str, Any] = dict(zip(BOX_COLUMNS, box, strict=True))
         row |= {name: int(row[name]) for name in _INTEGERS}
         row["kind"] = KINDS[row["kind"]]
         row |= {name: None for name in _VELOCITY if math.isnan(row[name])}
-        yield {"clip_id": clip_id, "frame_id": frame_id, "box": index, **row}
+        yield {"clip_id": clip_id, "frame_id": frame_id, "box": index, "source": source, **row}
 
 
 def _write_rasters(path: Path, kept: Mapping[int, np.ndarray], told: Mapping[int, Road]) -> None:

@@ -78,10 +78,11 @@ class Writer:
         )
         return {row[0] for row in found.fetchall()}
 
-    def frames(self, table: str, clip_id: str) -> set[int]:
-        """Return the frame_ids of a clip that `table` already holds."""
+    def frames(self, table: str, clip_id: str, where: str = "true") -> set[int]:
+        """Return the frame_ids of a clip that `table` already holds, in rows that meet `where`."""
         found = self._connection.execute(
-            f'SELECT DISTINCT frame_id FROM lake."{TABLES[table].name}" WHERE clip_id = $clip',
+            f'SELECT DISTINCT frame_id FROM lake."{TABLES[table].name}" '
+            f"WHERE clip_id = $clip AND {where}",
             {"clip": clip_id},
         )
         return {row[0] for row in found.fetchall()}

@@ -62,7 +62,8 @@ GROUP BY cell HAVING count(*) >= {{brakes}} ORDER BY brakes DESC, hardest_mps2, 
         text="""WITH sent AS (
   SELECT campaign_id, clip_id, count(*) AS events FROM events GROUP BY ALL
 ), bought AS (
-  SELECT clip_id, count(*) AS frames FROM labelled GROUP BY clip_id
+  SELECT clip_id, count(*) AS frames FROM labelled
+  WHERE NOT starts_with(coalesce(source, ''), 'teacher:') GROUP BY clip_id
 )
 SELECT s.campaign_id, count(DISTINCT c.car_id) AS cars, count(*) AS clips,
   sum(s.events)::BIGINT AS events, sum(c.size_bytes)::BIGINT AS bytes,
@@ -81,7 +82,8 @@ GROUP BY s.campaign_id ORDER BY bytes DESC, s.campaign_id""",
   count(DISTINCT e.clip_id) AS clips, count(DISTINCT e.car_id) AS cars,
   median(e.value) AS median_value, any_value(e.threshold) AS threshold,
   count(l.frame_id) AS labelled
-FROM events e LEFT JOIN labelled l ON l.clip_id = e.clip_id AND l.frame_id = e.frame_id
+FROM events e LEFT JOIN (SELECT DISTINCT clip_id, frame_id FROM labelled) l
+  ON l.clip_id = e.clip_id AND l.frame_id = e.frame_id
 GROUP BY e.campaign_id, e."trigger" ORDER BY events DESC, e.campaign_id, e."trigger\"""",
         yields="facts",
     ),
@@ -120,7 +122,8 @@ GROUP BY g.chosen ORDER BY g.chosen DESC""",
         about="Minutes, clips and labels by light, weather and town.",
         why="The ODD as it is covered, and the empty corners of it.",
         needs=("clips", "labelled"),
-        text="""WITH bought AS (SELECT clip_id, count(*) AS frames FROM labelled GROUP BY clip_id)
+        text="""WITH bought AS (SELECT clip_id, count(*) AS frames FROM labelled
+  WHERE NOT starts_with(coalesce(source, ''), 'teacher:') GROUP BY clip_id)
 SELECT coalesce(c.light, '?') AS light, coalesce(c.weather, '?') AS weather,
   coalesce(json_extract_string(c.tags, '$.town'), c.jurisdiction, '?') AS town,
   count(*) AS clips, count(DISTINCT c.car_id) AS cars, sum(c.duration_s) / 60 AS minutes,
@@ -205,7 +208,10 @@ GROUP BY c.car_id ORDER BY last_clip_utc, c.car_id""",
   SELECT kind, count(DISTINCT (clip_id, track_id)) AS tracks,
     count(DISTINCT clip_id) AS clips, min(range_m) AS nearest_m
   FROM tracks WHERE track_id > 0 GROUP BY kind
-), bought AS (SELECT kind, count(*) AS boxes FROM labels GROUP BY kind)
+), bought AS (
+  SELECT kind, count(*) AS boxes FROM labels
+  WHERE NOT starts_with(coalesce(source, ''), 'teacher:') GROUP BY kind
+)
 SELECT kind, coalesce(tracks, 0) AS tracks, coalesce(clips, 0) AS clips, nearest_m,
   coalesce(boxes, 0) AS boxes
 FROM tracked FULL JOIN bought USING (kind) ORDER BY tracks, kind""",

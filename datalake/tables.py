@@ -217,13 +217,17 @@ EVENTS: Final = Table(
 
 LABELLED: Final = Table(
     "labelled",
-    "a frame whose label was bought, with or without boxes in it",
+    "a frame that somebody labelled, with or without boxes in it; each source once",
     (
         _CLIP,
         _FRAME,
         Column("boxes", INT, "boxes drawn: the cost of the frame"),
-        Column("source", TEXT, "who labelled: simulator"),
-        Column("bev_sha256", TEXT, "of the frame's raster in labels/<clip_id>.npz"),
+        Column("source", TEXT, "who labelled: simulator, or teacher:name@version"),
+        Column(
+            "bev_sha256",
+            TEXT,
+            "of the frame's raster in labels/<clip_id>.npz (a teacher's: .<name@version>.npz)",
+        ),
         Column("road_sha256", TEXT, "of its light and lanes there; NULL where nobody told them"),
     ),
 )
@@ -239,9 +243,25 @@ LABELS: Final = Table(
         Column(
             "visible_px", INT, "pixels over all cameras; under 6 it is neither wanted nor punished"
         ),
-        Column("actor_id", INT, "the road user in the world, the same along the route"),
+        Column("actor_id", INT, "the road user in the world, the same along the route; 0: unknown"),
         Column("vx_mps", REAL, "velocity over ground along ego x; NULL where nobody knows it"),
         Column("vy_mps", REAL, "velocity over ground along ego y; NULL where nobody knows it"),
+        Column("source", TEXT, "who labelled, as in `labelled`; NULL: the simulator"),
+    ),
+)
+
+CAPTIONS: Final = Table(
+    "captions",
+    "why the car decided so in a frame, as an explainer says; each explainer once",
+    (
+        _CLIP,
+        _FRAME,
+        Column("model", TEXT, "explainer that said it, name@version"),
+        Column("text", TEXT, "the sentence; `no explanation` where it expected another decision"),
+        Column("explained", INT, "1: there is one"),
+        Column("decision", TEXT, "actuated: stop, slow down, speed up, ..."),
+        Column("lateral_decision", TEXT, "actuated: keep the lane, move left, change lane left"),
+        Column("factors", TEXT, "what the sentence names, sorted: light, pedestrian, hides car"),
     ),
 )
 
@@ -297,7 +317,8 @@ MODELS: Final = Table(
 TABLES: Final = {
     t.name: t
     for t in (
-        *(CLIPS, TICKS, TRACKS, EVENTS, EMBEDDINGS, SUMMARIES, LABELLED, LABELS, PINS, MODELS),
+        *(CLIPS, TICKS, TRACKS, EVENTS, EMBEDDINGS, SUMMARIES, LABELLED, LABELS, CAPTIONS),
+        *(PINS, MODELS),
     )
 }
 """Every table of the lake by name."""

@@ -8,6 +8,7 @@ import typer
 
 from fleet.campaign_verbs import campaign_app
 from fleet.inference import router_verbs
+from fleet.inference.batch_verbs import batch_app
 from fleet.inference.explain_verbs import explain_app
 from fleet.inference.hyperscale_verbs import hyperscale_app
 from fleet.inference.verbs import infer_app
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.add_typer(campaign_app, name="campaign")
 infer_app.add_typer(explain_app, name="explain")
 infer_app.add_typer(hyperscale_app, name="hyperscale")
+infer_app.add_typer(batch_app)
 router_verbs.add(infer_app)
 app.add_typer(infer_app, name="infer")
 app.add_typer(orbit_app, name="orbit")

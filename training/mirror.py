@@ -75,7 +75,7 @@ class _Surgery:
             copy.CopyFrom(node)
             for fields in (copy.input, copy.output):
                 fields[:] = [self._mirrored(name) for name in fields]
-            copy.name = _PREFIX + node.name
+            copy.name = _PREFIX + node.name if node.name else ""
             copies.append(copy)
             for fields in (node.input, node.output):
                 fields[:] = [plain.get(name, name) for name in fields]

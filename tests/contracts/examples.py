@@ -7,6 +7,7 @@ from vehicle.contracts.campaign import DEFAULT_CAMPAIGN
 from vehicle.contracts.clip import ClipManifest, ClipSummary, FileEntry, TriggerEvent
 from vehicle.contracts.ego import ControlCommand, EgoState
 from vehicle.contracts.inference import InferenceReply, InferenceRequest, Receipt
+from vehicle.contracts.judged import Judged
 from vehicle.contracts.release import Release
 from vehicle.contracts.report import EvalReport, MetricResult
 from vehicle.contracts.sample import DatasetManifest
@@ -146,6 +147,13 @@ EXAMPLES = {
         timings_us={"queue": 100, "compute": 3_000},
         joules=0.25,
         receipt=SHA,
+    ),
+    "judged": Judged(
+        what="labels",
+        model="teacher@2",
+        model_digest=SHA,
+        frames=40,
+        files=(FileEntry(name=f"{SHA}.npz", sha256=SHA, size_bytes=9),),
     ),
     "release": Release(
         release_counter=2,
