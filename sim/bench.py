@@ -96,6 +96,13 @@ def serving_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
     return serving_bench(frames=frames, progress=progress, bundle=bundle)
 
 
+def router_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
+    """Choose where to ask by the router and by simple rules, over the same requests and links."""
+    from sim.bench_router import router_bench
+
+    return router_bench(frames=frames, progress=progress, bundle=bundle)
+
+
 def links_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
     """Measure the emulator of links by itself: delay, rate, loss, punctuality."""
     from sim.bench_links import links_bench
@@ -119,6 +126,7 @@ BENCHES: dict[str, tuple[Callable[..., Bench], int]] = {
     "similar": (similar_row, 1_500),
     "serving": (serving_row, 1_000),
     "links": (links_row, 1_000),
+    "router": (router_row, 240),
     "soak": (soak_bench, SOAK_FRAMES),
 }
 """Name -> how it is measured, and its usual sample count."""
