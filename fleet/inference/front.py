@@ -5,9 +5,12 @@ car it knows. Of a request it reads the envelope only; tensors go through as the
 """
 
 import asyncio
+import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -21,7 +24,7 @@ from fleet.inference.regions import NoRegionError, Region, Regions
 from vehicle.clock import Clock, SystemClock
 from vehicle.contracts import wire
 from vehicle.contracts.inference import MAX_TENSOR_BYTES, PARAMETER, InferenceRequest
-from vehicle.contracts.wire import RefusedError
+from vehicle.contracts.wire import RefusedError, require
 
 ABOUT: Final = ("ServerLive", "ServerMetadata", "ModelReady", "ModelMetadata", "ModelConfig")
 """Asked of whichever region is up: they serve the same models."""
@@ -201,8 +204,39 @@ async def _refuse(context: grpc.aio.ServicerContext, error: RefusedError) -> Non
     await context.abort(grpc.StatusCode[status], words_of(error))
 
 
-async def serve_until_stopped(places: Sequence[Place], policy: Policy | None, port: int) -> None:
-    """Keep a front open until the task is cancelled."""
+def place_of(text: str, tls: ClientTls | None = None) -> Place:
+    """Return the place that NAME=HOST:PORT,JURISDICTION names, a hyperscale region.
+
+    Raises:
+        ContractError: it names none.
+    """
+    name, _, rest = text.partition("=")
+    address, _, jurisdiction = rest.rpartition(",")
+    require(bool(name and ":" in address), f"{text!r} is not NAME=HOST:PORT,JURISDICTION")
+    site = Site(name=name, context="hyperscale", jurisdiction=jurisdiction)
+    return Place(site=site, address=address, tls=tls)
+
+
+def open_front(
+    places: Sequence[Place], *, policy: Policy, port: int, url_file: Path | None = None
+) -> dict[str, Any]:
+    """Serve until told to stop (ctrl-C, SIGTERM); return what became of all requests."""
+    return asyncio.run(_live(places, policy, port, url_file))
+
+
+async def _live(
+    places: Sequence[Place], policy: Policy, port: int, url_file: Path | None
+) -> dict[str, Any]:
+    ended = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
     async with serve_front(places, policy=policy, port=port) as front:
-        print(f"front at 127.0.0.1:{front.port}", flush=True)
-        await asyncio.Event().wait()
+        print(f"front open at 127.0.0.1:{front.port}", file=sys.stderr, flush=True)
+        if url_file is not None:
+            wire.atomic_write(url_file, f"127.0.0.1:{front.port}".encode())
+        await ended.wait()
+        regions = front.regions
+    return {
+        "requests": dict(regions.counts),
+        "regions": {r.site.name: dict(r.counts) for r in regions.regions},
+    }

@@ -16,6 +16,7 @@ def add(app: typer.Typer) -> None:
     """Hang these verbs on the command of inference."""
     app.command()(chips)
     app.command()(route)
+    app.command()(front)
     app.add_typer(receipts_app, name="receipts")
 
 
@@ -128,6 +129,48 @@ def route(
     print(f"{choice.context}: {choice.why}")
     for name, why in choice.others.items():
         print(f"  not {name}: {why}")
+
+
+def front(
+    region: Annotated[
+        list[str],
+        typer.Argument(help="NAME=HOST:PORT,JURISDICTION of a region's gRPC door; two or more."),
+    ],
+    identity: Annotated[
+        Path | None, typer.Option(help="A car's identity folder; default: no certificate.")
+    ] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="Folder of *.cedar and laws.toml; default: those shipped.")
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port of gRPC here; 0 takes a free one.")] = 8810,
+    url_file: Annotated[
+        Path | None, typer.Option(help="Write HOST:PORT here once the front is open.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask several regions as one, on this machine. Ctrl-C closes it, and says what became of all.
+
+    A request goes to a region that policy allows; when that one fails or is slow, another is asked
+    within deadline and byte budget. Nothing is answered twice.
+    """
+    import os
+
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # regions that are down are expected
+    from fleet.inference.client import ClientTls
+    from fleet.inference.front import open_front, place_of
+    from fleet.inference.policy import Policy
+
+    tls = ClientTls.of_identity(identity) if identity else None
+    rules = Policy.from_folder(policy) if policy else Policy.default()
+    places = [place_of(text, tls) for text in region]
+    counts = open_front(places, policy=rules, port=port, url_file=url_file)
+    if as_json:
+        print(json.dumps(counts))
+        return
+    for what, times in counts["requests"].items():
+        print(f"{what}: {times}")
+    for name, found in counts["regions"].items():
+        print(f"  {name}: " + ", ".join(f"{what} {times}" for what, times in found.items()))
 
 
 @receipts_app.command()

@@ -1,6 +1,7 @@
 """Two regions asked as one: hedges, budgets, law, and a region killed while it works."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -13,8 +14,8 @@ from pathlib import Path
 import pytest
 from site_parts import ask, tensors
 
-from fleet.inference.client import AsyncClient, SiteRefusedError, UnreachableSiteError
-from fleet.inference.front import Place, serve_front
+from fleet.inference.client import AsyncClient, Client, SiteRefusedError, UnreachableSiteError
+from fleet.inference.front import Place, place_of, serve_front
 from fleet.inference.policy import Policy, Site
 from fleet.inference.refusals import (
     LateAnswerError,
@@ -24,6 +25,7 @@ from fleet.inference.refusals import (
 )
 from fleet.inference.regions import NoRegionError, Region, RegionDiedError, Regions
 from vehicle.clock import SystemClock
+from vehicle.contracts.wire import ContractError
 
 BERLIN = Site(name="berlin", context="hyperscale", jurisdiction="DE")
 PARIS = Site(name="paris", context="hyperscale", jurisdiction="FR")
@@ -245,3 +247,31 @@ def test_a_front_without_a_region_that_lives_refuses_by_name_in_time() -> None:
             assert time.monotonic() - began < 2.0
 
     asyncio.run(drive())
+
+
+def test_the_command_opens_a_front_and_says_what_became_of_all(tmp_path: Path) -> None:
+    url_file = tmp_path / "url"
+    with process(BERLIN, 0.0) as (berlin, _):
+        words = [sys.executable, "-m", "roadloop", "fleet", "infer", "front"]
+        words += [f"berlin={berlin.address},DE", "paris=127.0.0.1:9,FR"]
+        words += ["--port", "0", "--url-file", str(url_file), "--json"]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as running:
+            while not url_file.exists():
+                assert running.poll() is None
+                time.sleep(0.02)
+            with Client(url_file.read_text()) as client:
+                _, reply = client.infer("echo", tensors(), ask(), 5.0)
+            assert reply is not None
+            assert reply.site == "berlin"
+            running.send_signal(signal.SIGINT)
+            assert running.stdout is not None
+            counts = json.loads(running.stdout.read())
+    assert running.returncode == 0
+    assert counts["requests"] == {"answered": 1}
+    assert counts["regions"]["berlin"]["answered"] == 1
+
+
+def test_a_place_that_is_none_is_refused() -> None:
+    for text in ("berlin", "berlin=127.0.0.1", "berlin=127.0.0.1:1,Bavaria"):
+        with pytest.raises(ContractError):
+            place_of(text)
