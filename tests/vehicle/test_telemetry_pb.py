@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from route_parts import obs_of, same_scene, scene_of, tick_of
 
+from vehicle.contracts.advice import AdviceNote
 from vehicle.contracts.ego import DriverInput, EgoState
 from vehicle.contracts.frame import FrameSet, Observation
 from vehicle.contracts.goal import Goal
@@ -12,6 +13,7 @@ from vehicle.contracts.plan import STATE_COLUMNS
 from vehicle.contracts.scene import TRACK, Signal
 from vehicle.contracts.topics import TOPICS
 from vehicle.contracts.vocabulary import SIGNALS
+from vehicle.route import RouteReader, RouteWriter
 from vehicle.telemetry_pb import TelemetryError, decode_telemetry, encode_telemetry
 from vehicle.telemetry_schema import MESSAGES
 
@@ -147,3 +149,27 @@ def test_signals_and_the_driver_come_back_and_unknown_ones_stay_absent() -> None
 
 def test_every_signal_that_is_logged_has_a_field() -> None:
     assert set(MESSAGES["Signals"]) == {name for name, word in SIGNALS.items() if word.logged}
+
+
+def test_a_route_tells_whose_advice_was_there_and_what_became_of_it(tmp_path) -> None:
+    notes = tuple(
+        AdviceNote(
+            request_id=f"{n:032x}",
+            context=context,
+            site="junction-7",
+            verdict=verdict,
+            age_us=90_000 + n,
+            held_back_mps2=1.5 * n,
+        )
+        for n, (context, verdict) in enumerate((("edge", "forged"), ("orbital", "heeded")))
+    )
+    path = tmp_path / "r.mcap"
+    with RouteWriter(path, None, rate_hz=10.0, metadata={}) as writer:
+        for n, advice in ((1, notes), (2, ())):
+            obs = replace(obs_of(n), frame=FrameSet(frame_id=n, mono_ns=n))
+            writer.write(obs, replace(tick_of(n), advice=advice))
+    first, second = RouteReader(path).records()
+    assert first.tick is not None
+    assert second.tick is not None
+    assert first.tick.advice == notes
+    assert second.tick.advice == ()
