@@ -223,6 +223,7 @@ class Lake:
             for attempt in range(TRIES):
                 try:
                     result = self._attempt(change)
+                    self._drop_reader()  # one's own change is seen at once
                     if after is not None:
                         after(result)
                     return result

@@ -208,6 +208,26 @@ ORDER BY gap_s DESC, t.clip_id, t.frame_id""",
         when="limited_by != ''",
     ),
     Query(
+        name="unexplained",
+        about="Frames with an event whose decision no explainer saw coming.",
+        why="What drives the planner there is in no word of the scene: look, and learn from it.",
+        needs=("captions",),
+        text="SELECT clip_id, frame_id, decision, min(model) AS model FROM captions "
+        "GROUP BY ALL HAVING max(explained) = 0 ORDER BY clip_id, frame_id",
+    ),
+    Query(
+        name="stopped_for_people",
+        about="Frames with an event that the car braked in because of somebody on foot or on a "
+        "bicycle, as an explainer says.",
+        why="Mined by cause, not by number: who was the reason, not who happened to be near.",
+        needs=("captions",),
+        text="""SELECT clip_id, frame_id, min(decision) AS decision, min(text) AS text
+FROM captions
+WHERE explained = 1 AND decision IN ('slow down', 'stop', 'brake hard', 'stay stopped')
+  AND regexp_matches(factors, 'pedestrian|cyclist')
+GROUP BY clip_id, frame_id ORDER BY clip_id, frame_id""",
+    ),
+    Query(
         name="never_labelled",
         about="Clips without one bought label.",
         why="Sent, stored, paid for, and taught nothing yet.",

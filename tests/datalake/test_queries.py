@@ -340,6 +340,27 @@ def test_unlabelled_events_and_clips(ask: Any) -> None:
     assert [r["clip_id"] for r in ask("never_labelled", {})] == ["c", "b"]
 
 
+def caption(frame: int, decision: str = "stop", **also: Any) -> dict[str, Any]:
+    """Return a caption that explains, by a pedestrian."""
+    facts = {"model": "explainer@1", "text": "because ...", "explained": 1}
+    said = {"decision": decision, "factors": "limit, pedestrian"}
+    return {"clip_id": "a", "frame_id": frame, **facts, **said, **also}
+
+
+def test_unexplained_is_what_no_explainer_explains(ask: Any) -> None:
+    missed = {"text": "no explanation", "explained": 0, "factors": ""}
+    told = [caption(1, **missed), caption(2, **missed), caption(2, model="explainer@2"), caption(3)]
+    found = ask("unexplained", {"captions": told})
+    assert [r["frame_id"] for r in found] == [1]
+
+
+def test_people_are_found_as_causes_and_not_as_passers_by(ask: Any) -> None:
+    passed = caption(2, decision="speed up")
+    told = [caption(1), caption(1, model="explainer@2"), passed, caption(3, factors="car, light")]
+    found = ask("stopped_for_people", {"captions": told})
+    assert [r["frame_id"] for r in found] == [1]
+
+
 def test_slow_ticks_name_the_stage_that_took_longest(ask: Any) -> None:
     given = ticks(
         {"total_us": 8_500, "inference_us": 5_000, "plan_us": 2_000},
@@ -556,7 +577,7 @@ def test_kinds_and_the_bill_for_labels(ask: Any) -> None:
 def test_every_question_is_asked_above() -> None:
     source = Path(__file__).read_text()
     assert [name for name in all_queries() if f'"{name}"' not in source] == []
-    assert len(all_queries()) == 50  # docs/how-to/ask-the-lake.md says fifty
+    assert len(all_queries()) == 52  # docs/how-to/ask-the-lake.md says fifty-two
 
 
 @pytest.mark.parametrize("name", all_queries())
