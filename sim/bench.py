@@ -96,6 +96,13 @@ def serving_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
     return serving_bench(frames=frames, progress=progress, bundle=bundle)
 
 
+def hyperscale_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
+    """Ask a Ray Serve cluster and a plain site the same; label and embed clips."""
+    from sim.bench_hyperscale import hyperscale_bench
+
+    return hyperscale_bench(frames=frames, progress=progress, bundle=bundle)
+
+
 def router_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
     """Choose where to ask by the router and by simple rules, over the same requests and links."""
     from sim.bench_router import router_bench
@@ -125,6 +132,7 @@ BENCHES: dict[str, tuple[Callable[..., Bench], int]] = {
     "scrub": (scrub_row, 700),
     "similar": (similar_row, 1_500),
     "serving": (serving_row, 1_000),
+    "hyperscale": (hyperscale_row, 700),
     "links": (links_row, 1_000),
     "router": (router_row, 240),
     "soak": (soak_bench, SOAK_FRAMES),

@@ -171,6 +171,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "sim.bench_flood": ({"sim", "vehicle", "fleet"}, SIM),
     "sim.serving_peers": (set(), {"numpy", "tritonclient"}),  # run by the Python of .venv-interop
     "sim.bench_similar": ({"sim", "vehicle", "datalake"}, SIM),
+    "sim.bench_hyperscale": ({"sim", "vehicle", "fleet"}, SIM),
     "sim.bench_router": ({"sim", "vehicle", "fleet"}, SIM),
     "sim.bench_soak": (set(PACKAGES), EVERYTHING),
     "sim.router_play": ({"sim", "vehicle", "fleet"}, SIM),
@@ -178,6 +179,11 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "sim.router_sites": ({"sim", "vehicle", "fleet"}, SIM),
     "sim.router_trace": ({"sim", "vehicle", "fleet"}, SIM),
     "sim.uplink_chain": ({"sim", "vehicle", "fleet"}, SIM),  # the home it kills and starts again
+    "sim.orbit": ({"sim", "vehicle", "fleet"}, SIM),  # the relay that it starts and kills
+    "sim.orbit_cargo": ({"sim", "vehicle", "fleet"}, SIM),
+    "sim.orbit_relay": ({"sim", "vehicle", "fleet"}, SIM),
+    "sim.orbit_script": ({"sim", "vehicle", "fleet"}, SIM),
+    "sim.orbit_verb": ({"sim", "vehicle"}, SIM | COMMAND),
     "sim.uplink_count": ({"sim", "vehicle", "datalake"}, SIM),
     "roadloop": (set(PACKAGES), COMMAND),
 }

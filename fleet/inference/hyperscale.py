@@ -204,7 +204,8 @@ def cluster(plan: Plan, http_port: int = 0) -> Iterator[str]:
     import ray
     from ray import serve
 
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    for name in ("ray", "ray.serve"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     ray.init(
         num_cpus=1,
         object_store_memory=OBJECT_STORE_BYTES,
