@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,7 @@ from vehicle.contracts.wire import ContractError
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
+SITE = f"hyperscale-{os.getpid()}"
 PEER = Path(__file__).parent / "triton_peer.py"
 TENANTS = """
 [patient]
@@ -55,12 +57,13 @@ def cluster(
     home = tmp_path_factory.mktemp("home")
     (home / "tenants.toml").write_text(TENANTS)
     options = ["--plain", "--undeclared", "--loaded", "1", "--tenants", str(home / "tenants.toml")]
+    options += ["--replicas", "1:2", "--busy", "1", "--site", SITE]
     process = start(home, *map(str, bundles), *options)
     try:
         yield addresses(home, process)
         process.send_signal(signal.SIGTERM)
         assert process.wait(40) == 0
-        assert group_of(process.pid) == []
+        assert replicas() == []
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -90,11 +93,10 @@ def addresses(home: Path, process: subprocess.Popen[str]) -> dict[str, str]:
     raise AssertionError((home / "out").read_text())
 
 
-def group_of(leader: int) -> list[str]:
-    """Return the commands that still live of a session."""
-    listed = subprocess.run(["ps", "-eo", "sid,args"], capture_output=True, text=True).stdout
-    rows = [line.split(None, 1) for line in listed.splitlines()]
-    return [row[1] for row in rows if row[0] == str(leader)]
+def replicas() -> list[str]:
+    """Return the replicas that live on this machine."""
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+    return [line for line in listed.splitlines() if line.startswith(f"ray::ServeReplica:{SITE}:")]
 
 
 def perceive(address: str, **fields: Any) -> str:
@@ -116,7 +118,7 @@ def test_teacher_advises_through_the_cluster(cluster: dict[str, str]) -> None:
     with Client(cluster["grpc"]) as client:
         outputs, _ = client.infer("adjudicate", inputs, ask(lasts_s=60, freshness_s=60.0), 30.0)
     advice = json.loads(outputs[ANSWER][0])
-    assert advice["site"] == "hyperscale-1"
+    assert advice["site"] == SITE
     assert len(advice["caps"]) == 1
     assert outputs["boxes"].shape == (2, 10)
 
@@ -169,7 +171,7 @@ def test_cluster_takes_over_for_a_region_that_dies(
             places = [
                 Place(site=near, address=f"127.0.0.1:{served.grpc_port}"),
                 Place(
-                    site=Site(name="hyperscale-1", context="hyperscale", jurisdiction="DE"),
+                    site=Site(name=SITE, context="hyperscale", jurisdiction="DE"),
                     address=cluster["grpc"],
                 ),
             ]
@@ -189,7 +191,27 @@ def test_cluster_takes_over_for_a_region_that_dies(
         return reply.site
 
     asyncio.run(drive())
-    assert answered == ["region-a", *["hyperscale-1"] * 5]
+    assert answered == ["region-a", *[SITE] * 5]
+
+
+def test_replicas_come_with_the_load(cluster: dict[str, str]) -> None:
+    assert len(replicas()) == 1
+    deadline, stop = time.monotonic() + 40.0, threading.Event()
+
+    def hammer() -> None:
+        with Client(cluster["grpc"]) as client:
+            while not stop.is_set():
+                client.infer("perceive", golden_inputs(), ask(lasts_s=30), 30.0)
+
+    hammers = [threading.Thread(target=hammer) for _ in range(4)]
+    for thread in hammers:
+        thread.start()
+    while len(replicas()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    stop.set()
+    for thread in hammers:
+        thread.join()
+    assert len(replicas()) == 2
 
 
 def test_share_of_a_tenant_is_spread_over_replicas() -> None:
