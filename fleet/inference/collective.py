@@ -9,7 +9,7 @@ A ghost that a station makes up can make others more careful and nothing else: t
 advice can do (vehicle/offboard.py).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -65,7 +65,7 @@ LIVES_S: Final = 1.0
 
 REACH_M: Final = 80.0
 MOST_OBJECTS: Final = 128
-"""Of one report, the number that a collective perception message may carry as well."""
+"""Of one report."""
 
 MOST_STATIONS: Final = 256
 _FAR_M: Final = 1e5
@@ -210,9 +210,8 @@ class Collective:
         self._reports.put(station, Report(utc_ns=request.input_utc_ns, seen=own))
         advice = self._advise(request, fused, station, ego)
         answer = np.array([wire.to_bytes(advice)], dtype=object)
-        grid = occupied(fused, x_m, y_m, CELLS, CELL_M)
         self._pace.took((self._clock.mono_ns() - began_ns) / 1_000)
-        return {ANSWER: answer, OCCUPIED: grid}
+        return _Answer(answer, lambda: occupied(fused, x_m, y_m, CELLS, CELL_M))
 
     def expected_us(self) -> int:
         """Return how long the next answer will take, us."""
@@ -244,6 +243,22 @@ class Collective:
             tracks=rows_of(tracks[order]),
             reason=reason,
         )
+
+
+class _Answer(Mapping[str, np.ndarray]):
+    """Advice at once; the ground only for who wants it: it takes longer than the advice."""
+
+    def __init__(self, advice: np.ndarray, ground: Callable[[], np.ndarray]) -> None:
+        self._advice, self._ground = advice, ground
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._advice if name == ANSWER else self._ground()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((ANSWER, OCCUPIED))
+
+    def __len__(self) -> int:
+        return 2
 
 
 def _station(request: InferenceRequest) -> str:

@@ -9,7 +9,8 @@ Source: Julier and Uhlmann, A Non-divergent Estimation Algorithm in the Presence
 Correlations (1997); gate: chi squared of two degrees of freedom.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,7 +33,7 @@ _GROUP: Final = np.array(
 _HARDEST_MPS2: Final = np.array([{1: 2.0, 2: 3.0, 3: 0.0}.get(int(g), 4.0) for g in _GROUP])
 """How hard one of a kind may change its velocity: so fast doubt grows while nobody looks."""
 
-_SHARES: Final = np.linspace(0.0, 1.0, 9)
+_SHARES: Final = tuple(i / 8 for i in range(9))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -100,68 +101,87 @@ def merge(seen: Mapping[str, Seen]) -> Fused:
     The surest go first. An object joins the nearest that may be the same one and that its own
     station does not perceive already: a station knows its own objects apart.
     """
-    items = [(name, s, i) for name, s in seen.items() for i in range(len(s.tracks))]
-    items.sort(key=lambda item: float(np.trace(item[1].cov_m2[item[2]])))
-    tracks = np.zeros(len(items), TRACK)
-    cov_m2 = np.zeros((len(items), 2, 2))
+    names = [name for name, source in seen.items() for _ in range(len(source.tracks))]
+    tracks = np.concatenate([s.tracks for s in seen.values()] or [np.zeros(0, TRACK)])
+    cov_m2 = np.concatenate([s.cov_m2 for s in seen.values()] or [np.zeros((0, 2, 2))])
+    order = np.argsort(np.trace(cov_m2, axis1=1, axis2=2), kind="stable")
+    tracks, cov_m2, names = tracks[order], cov_m2[order], [names[i] for i in order]
+    distance = _distances(tracks, cov_m2)
+    first: list[int] = []  # the surest of each that was found so far
     stations: list[list[str]] = []
-    for name, source, i in items:
-        row, cov, count = source.tracks[i], source.cov_m2[i], len(stations)
-        j = _match(row, cov, name, tracks[:count], cov_m2[:count], stations)
+    for i, name in enumerate(names):
+        j = _same(distance[i, first], stations, name)
         if j is None:
-            tracks[count], cov_m2[count] = row, cov
+            first.append(i)
             stations.append([name])
             continue
-        _join(tracks, cov_m2, j, row, cov)
+        _join(tracks, cov_m2, first[j], i)
         stations[j].append(name)
-    count = len(stations)
-    tracks["track_id"][:count] = np.arange(1, count + 1)
+    found = tracks[first]
+    found["track_id"] = np.arange(1, len(first) + 1)
     return Fused(
-        tracks=tracks[:count],
-        cov_m2=cov_m2[:count],
-        stations=tuple(tuple(names) for names in stations),
+        tracks=found, cov_m2=cov_m2[first], stations=tuple(tuple(names) for names in stations)
     )
 
 
-def _match(
-    row: np.void,
-    cov: np.ndarray,
-    name: str,
-    tracks: np.ndarray,
-    cov_m2: np.ndarray,
-    stations: Sequence[Sequence[str]],
-) -> int | None:
-    """Return the object that may be the same and is nearest; None when there is none."""
-    if not len(tracks):
-        return None
-    delta = np.stack([tracks["x_m"] - row["x_m"], tracks["y_m"] - row["y_m"]], axis=-1)
-    delta = delta.astype(np.float64)
-    inverse = np.linalg.inv(cov_m2 + cov)
-    distance = np.einsum("ni,nij,nj->n", delta, inverse, delta)
-    apart_mps = np.hypot(tracks["vx_mps"] - row["vx_mps"], tracks["vy_mps"] - row["vy_mps"])
-    own = np.array([name in names for names in stations])
-    other = (_GROUP[tracks["kind"]] != _GROUP[row["kind"]]) | own | (apart_mps > ALIKE_MPS)
+def _same(distance: np.ndarray, stations: list[list[str]], name: str) -> int | None:
+    """Return which object may be the same and is nearest; None: none that is another station's."""
+    for j in np.argsort(distance, kind="stable"):
+        if distance[j] > GATE:
+            return None
+        if name not in stations[j]:
+            return int(j)
+    return None
+
+
+def _distances(tracks: np.ndarray, cov_m2: np.ndarray) -> np.ndarray:
+    """Return squared Mahalanobis distances [N, N]; infinite between two that are never one."""
+    x, y, vx, vy = (tracks[n].astype(np.float64) for n in ("x_m", "y_m", "vx_mps", "vy_mps"))
+    dx, dy = x[:, None] - x, y[:, None] - y
+    xx, xy, yy = (cov_m2[:, i, j, None] + cov_m2[:, i, j] for i, j in ((0, 0), (0, 1), (1, 1)))
+    distance: np.ndarray = (dx**2 * yy - 2.0 * dx * dy * xy + dy**2 * xx) / (xx * yy - xy**2)
+    group = _GROUP[tracks["kind"]]
+    other = group[:, None] != group
+    other |= (vx[:, None] - vx) ** 2 + (vy[:, None] - vy) ** 2 > ALIKE_MPS**2
     distance[other] = np.inf
-    best = int(np.argmin(distance))
-    return best if distance[best] <= GATE else None
+    return distance
 
 
-def _join(tracks: np.ndarray, cov_m2: np.ndarray, j: int, row: np.void, cov: np.ndarray) -> None:
-    """Merge an estimate into object `j`, by covariance intersection of the least trace."""
-    mine, theirs = np.linalg.inv(cov_m2[j]), np.linalg.inv(cov)
-    shares = _SHARES[:, None, None]
-    options = np.linalg.inv(shares * mine + (1.0 - shares) * theirs)
-    best = int(np.argmin(np.trace(options, axis1=1, axis2=2)))
-    share, joined = float(_SHARES[best]), options[best]
-    here = np.array([tracks["x_m"][j], tracks["y_m"][j]], np.float64)
-    there = np.array([row["x_m"], row["y_m"]], np.float64)
-    place = joined @ (share * mine @ here + (1.0 - share) * theirs @ there)
-    velocity = [share * float(tracks[n][j]) + (1.0 - share) * row[n] for n in ("vx_mps", "vy_mps")]
+def _join(tracks: np.ndarray, cov_m2: np.ndarray, j: int, i: int) -> None:
+    """Merge estimate `i` into `j`, by covariance intersection of the least trace."""
+    mine, theirs = _inverse(*_three(cov_m2[j])), _inverse(*_three(cov_m2[i]))
+    share, joined, least = 1.0, _three(cov_m2[j]), np.inf
+    for option in _SHARES:
+        both = [option * m + (1.0 - option) * t for m, t in zip(mine, theirs, strict=True)]
+        xx, xy, yy = _inverse(*both)
+        if xx + yy < least:
+            share, joined, least = option, (xx, xy, yy), xx + yy
+    row = tracks[i].copy()
+    ax, ay = _times(mine, tracks["x_m"][j], tracks["y_m"][j])
+    bx, by = _times(theirs, row["x_m"], row["y_m"])
+    place = _times(joined, share * ax + (1.0 - share) * bx, share * ay + (1.0 - share) * by)
+    velocity = [share * tracks[n][j] + (1.0 - share) * row[n] for n in ("vx_mps", "vy_mps")]
     if row["score_prob"] > tracks["score_prob"][j]:
         tracks[j] = row
     tracks["x_m"][j], tracks["y_m"][j] = place
     tracks["vx_mps"][j], tracks["vy_mps"][j] = velocity
-    cov_m2[j] = joined
+    xx, xy, yy = joined
+    cov_m2[j] = ((xx, xy), (xy, yy))
+
+
+def _three(cov: np.ndarray) -> tuple[float, float, float]:
+    return float(cov[0, 0]), float(cov[0, 1]), float(cov[1, 1])
+
+
+def _inverse(xx: float, xy: float, yy: float) -> tuple[float, float, float]:
+    """Return the inverse of a symmetric matrix of two by two."""
+    whole = xx * yy - xy * xy
+    return yy / whole, -xy / whole, xx / whole
+
+
+def _times(matrix: tuple[float, float, float], x: float, y: float) -> tuple[float, float]:
+    xx, xy, yy = matrix
+    return xx * float(x) + xy * float(y), xy * float(x) + yy * float(y)
 
 
 def occupied(fused: Fused, x_m: float, y_m: float, cells: int, cell_m: float) -> np.ndarray:
@@ -170,14 +190,20 @@ def occupied(fused: Fused, x_m: float, y_m: float, cells: int, cell_m: float) ->
     Args:
         x_m, y_m: middle of the square; cell [0, 0] is its corner of least x and y.
     """
-    grid = np.zeros((cells, cells))
-    at = (np.arange(cells) + 0.5 - cells / 2) * cell_m
-    cx, cy = np.meshgrid(x_m + at, y_m + at, indexing="ij")
+    grid = np.zeros((cells, cells), np.float32)
+    low_x, low_y = x_m - cells * cell_m / 2, y_m - cells * cell_m / 2
     for row, cov in zip(fused.tracks, fused.cov_m2, strict=True):
-        c, s = np.cos(row["yaw_rad"]), np.sin(row["yaw_rad"])
-        dx, dy = cx - row["x_m"], cy - row["y_m"]
+        sigma_m2 = (cov[0, 0] + cov[1, 1]) / 2 + (cell_m / 2) ** 2
+        reach_m = 0.5 * math.hypot(row["length_m"], row["width_m"]) + 3.0 * math.sqrt(sigma_m2)
+        x, y = float(row["x_m"]) - low_x, float(row["y_m"]) - low_y
+        ends = (x - reach_m, x + reach_m, y - reach_m, y + reach_m)
+        x0, x1, y0, y1 = (min(max(math.floor(end / cell_m), 0), cells) for end in ends)
+        dx = ((np.arange(x0, x1) + 0.5) * cell_m - x)[:, None]
+        dy = ((np.arange(y0, y1) + 0.5) * cell_m - y)[None, :]
+        c, s = math.cos(row["yaw_rad"]), math.sin(row["yaw_rad"])
         out_l = np.maximum(0.0, np.abs(c * dx + s * dy) - 0.5 * row["length_m"])
         out_w = np.maximum(0.0, np.abs(c * dy - s * dx) - 0.5 * row["width_m"])
-        sigma_m2 = 0.5 * np.trace(cov) + (cell_m / 2) ** 2
-        grid = np.maximum(grid, row["score_prob"] * np.exp(-0.5 * (out_l**2 + out_w**2) / sigma_m2))
+        taken = row["score_prob"] * np.exp(-0.5 * (out_l**2 + out_w**2) / sigma_m2)
+        part = grid[x0:x1, y0:y1]
+        np.maximum(part, taken, out=part)
     return np.rint(grid * 255).astype(np.uint8)

@@ -285,6 +285,9 @@ def test_camera_and_car_meet_at_a_real_site_over_mutual_tls(tmp_path: Path) -> N
         where = {ASK_TRACKS: rows(), ASK_EGO: np.array([0.0, 0.0, 0.0, 8.0, 0.0, 0.0])}
         advice, reply = link.ask(request, where)
         link.close()
+        with client(served, ClientTls.of_identity(identities["car-1"])) as car:
+            outputs, _ = car.infer("collective", where, ask(), 5.0)
     assert link.proven
     assert advice.tracks[0][0] == PEDESTRIAN
     assert reply.model_set == "collective@1"
+    assert outputs[OCCUPIED][CELLS // 2 + 18, CELLS // 2 + 3] > 150
