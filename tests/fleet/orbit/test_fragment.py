@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.orbit import errors
-from fleet.orbit.blocks import BlockType, BundleFlags, Place
+from fleet.orbit.blocks import BlockFlags, BlockType, BundleFlags, Place
 from fleet.orbit.bundle import Bundle, decode, encode, forwarded
 from fleet.orbit.fragment import fragment, gaps, reassemble
 
@@ -35,6 +35,18 @@ def test_pieces_fit_and_make_the_bundle_again(max_bytes: int, chance: object) ->
         shuffled = [*parts, parts[0]]  # one comes twice
         chance.shuffle(shuffled)
         assert encode(reassemble(shuffled)) == encode(WHOLE)
+
+
+def test_each_piece_has_what_it_needs_alone_and_the_first_has_the_rest() -> None:
+    everywhere = {BlockType.PREVIOUS_NODE, BlockType.BUNDLE_AGE, BlockType.HOP_COUNT}
+    first, *others = fragment(WHOLE, 900)
+    assert [b.kind for b in first.blocks] == [b.kind for b in WHOLE.blocks]
+    for part in others:
+        assert {b.kind for b in part.blocks} == everywhere | {BlockType.PAYLOAD}
+    odd = WHOLE.numbered(9)
+    assert odd is not None
+    copied = WHOLE.put(replace(odd, flags=BlockFlags.REPLICATE))
+    assert all(part.numbered(9) is not None for part in fragment(copied, 900))
 
 
 def test_a_bundle_that_fits_stays_as_it_is() -> None:
