@@ -83,18 +83,22 @@ def router_bench(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
 def _forecasts(made: Field) -> dict[str, Calibration]:
     """State a chance for every request over every link before it is sent, as one who asks all."""
     by_link: dict[str, tuple[list[float], list[bool]]] = {}
-    for place in PLACES:
-        name, model = place.site.name, new_link(place)
-        stated, came = by_link.setdefault(place.link, ([], []))
+    for link in {p.link: None for p in PLACES}:
+        places, model = [p.site.name for p in PLACES if p.link == link], new_link(link)
+        stated, came = by_link.setdefault(link, ([], []))
         for number, asked in enumerate(made.trace):
-            if name not in asked.took_s or asked.request.tier == "batch":
+            if asked.request.tier == "batch":
                 continue
-            took_s = max(asked.took_s[name] - made.busy_s[name], 0.0)
-            if number >= made.first:
-                left_s = asked.deadline_s - made.busy_s[name]
-                stated.append(model.p_on_time(asked.size_bytes, left_s, asked.at_s))
-                came.append(took_s <= left_s)
-            model.observe(Sample(at_s=asked.at_s, size_bytes=asked.size_bytes, took_s=took_s))
+            seen = []
+            for name in (n for n in places if n in asked.took_s):
+                busy_s = made.busy_s[name]
+                took_s, left_s = max(asked.took_s[name] - busy_s, 0.0), asked.deadline_s - busy_s
+                seen.append(Sample(at_s=asked.at_s, size_bytes=asked.size_bytes, took_s=took_s))
+                if number >= made.first:
+                    stated.append(model.p_on_time(asked.size_bytes, left_s, asked.at_s))
+                    came.append(took_s <= left_s)
+            for sample in seen:
+                model.observe(sample)
     found = {link: calibration(s, c) for link, (s, c) in by_link.items() if s}
     every = [(s, c) for stated, came in by_link.values() for s, c in zip(stated, came, strict=True)]
     return {**found, "all links": calibration([s for s, _ in every], [c for _, c in every])}

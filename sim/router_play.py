@@ -24,8 +24,9 @@ from vehicle.contracts.inference import CONTEXTS, InferenceRequest
 WARM_SHARE: Final = 0.25
 """Of the trace: every way to choose sees all links' outcomes of it, and nothing of it counts."""
 
-PROBE_EVERY: Final = 20
-"""The router asks one more place with every so many requests, to know how it is; it pays for it."""
+PROBE_BYTES: Final = 200
+PROBE_FIRST_NS: Final = NS
+PROBE_LONGEST_NS: Final = 8 * NS
 
 WEIGHTS: Final = Weights(p_on_time=0.9, per_joule=1e-4, per_megabyte=0.02)
 """The fleet's own judgement: a point of recall is worth 100 J or half a megabyte."""
@@ -80,9 +81,9 @@ class Chooser:
     def asked(self, place: Place, asked: Asked, busy_s: float) -> None:
         """See a request go, and learn when its time has come what became of it."""
 
-    def probed(self, number: int) -> Place | None:
-        """Return whom to ask as well, to know how it is."""
-        return None
+    def probes(self, made: Field, number: int) -> int:
+        """Probe what is away; return how many probes went."""
+        return 0
 
 
 class Naive(Chooser):
@@ -103,11 +104,18 @@ class Naive(Chooser):
 
 
 class Routed(Chooser):
-    """The router, with a model of each link and a breaker for each place."""
+    """The router: a model and a breaker for each radio, which all sites behind it share.
+
+    A radio that lost an answer is asked nothing until a probe of a few bytes has come back; probes
+    come rarer the longer it is away.
+    """
 
     def __init__(self) -> None:
-        self.links = {p.site.name: new_link(p) for p in PLACES}
-        self._breakers = {p.site.name: Breaker() for p in PLACES}
+        self.links = {p.link: new_link(p.link) for p in PLACES}
+        self._breakers = {
+            link: Breaker(failures=1, first_ns=PROBE_FIRST_NS, longest_ns=PROBE_LONGEST_NS)
+            for link in self.links
+        }
         self._out: list[tuple[float, str, int, float]] = []
 
     def choose(self, made: Field, number: int) -> Place | None:
@@ -115,12 +123,12 @@ class Routed(Chooser):
         asked = made.trace[number]
         self._settle(asked.at_s)
         now_ns = START_NS + int(asked.at_s * NS)
-        open_sites = {n for n, b in self._breakers.items() if not b.allows(int(asked.at_s * NS))}
+        away = {link for link, b in self._breakers.items() if b.state(_mono(asked)) != "closed"}
         state = State(
             utc_ns=now_ns,
             decisions=made.decisions[number],
             links=self.links,
-            open_sites=frozenset(open_sites),
+            open_sites=frozenset(p.site.name for p in PLACES if p.link in away),
         )
         offers = [_offer(p, asked, made) for p in PLACES if p.site.name in asked.took_s]
         choice = route(_timed(asked, now_ns), offers, state, WEIGHTS)
@@ -131,26 +139,34 @@ class Routed(Chooser):
 
     def asked(self, place: Place, asked: Asked, busy_s: float) -> None:
         """Note that a request went, and when it will be known what became of it."""
-        name, took_s = place.site.name, asked.took_s[place.site.name]
-        took_s = took_s if took_s <= WAIT_S or place.link == "leo-sparse" else LOST
-        number = self.links[name].asked(asked.at_s, asked.size_bytes)
-        self._breakers[name].asked()
+        took_s = asked.took_s[place.site.name]
+        number = self.links[place.link].asked(asked.at_s, asked.size_bytes)
         known_s = asked.at_s + min(took_s, WAIT_S)
-        self._out.append((known_s, name, number, max(took_s - busy_s, 0.0)))
+        self._out.append((known_s, place.link, number, max(took_s - busy_s, 0.0)))
 
-    def probed(self, number: int) -> Place | None:
-        """Return the next in turn."""
-        if number % PROBE_EVERY:
-            return None
-        return PLACES[number // PROBE_EVERY % len(PLACES)]
+    def probes(self, made: Field, number: int) -> int:
+        """Probe the radios that are away and due; return how many probes went."""
+        asked, sent = made.trace[number], 0
+        for link, breaker in self._breakers.items():
+            if breaker.state(_mono(asked)) != "half open":
+                continue
+            place = next(p for p in PLACES if p.link == link)
+            if place.site.name not in asked.took_s:
+                continue
+            sent += 1  # what lost a frame at this moment loses a probe as well
+            if asked.took_s[place.site.name] == LOST:
+                breaker.failed(_mono(asked))
+            else:
+                breaker.answered()
+        return sent
 
     def _settle(self, now_s: float) -> None:
         due = sorted(o for o in self._out if o[0] <= now_s)
         self._out = [o for o in self._out if o[0] > now_s]
-        for known_s, name, number, took_s in due:
-            self.links[name].answered(number, took_s)
-            breaker = self._breakers[name]
-            breaker.failed(int(known_s * NS)) if took_s == LOST else breaker.answered()
+        for known_s, link, number, took_s in due:
+            self.links[link].answered(number, took_s)
+            if took_s == LOST:
+                self._breakers[link].failed(int(known_s * NS))
 
 
 def play(name: str, chooser: Chooser, made: Field) -> Tally:
@@ -164,18 +180,9 @@ def play(name: str, chooser: Chooser, made: Field) -> Tally:
                     chooser.asked(place, asked, made.busy_s[place.site.name])
             continue
         place = chooser.choose(made, number)
-        other = chooser.probed(number)
-        if other not in (None, place) and _may(other, number, made):
-            chooser.asked(other, asked, made.busy_s[other.site.name])
-            _pay(tally, other, asked, made)
+        tally.size_bytes += PROBE_BYTES * chooser.probes(made, number)
         _count(tally, chooser, place, number, made)
     return tally
-
-
-def _may(place: Place, number: int, made: Field) -> bool:
-    """Return whether a place can be asked about a request, and policy lets it."""
-    name = place.site.name
-    return name in made.trace[number].took_s and made.decisions[number][name].allowed
 
 
 def _count(tally: Tally, chooser: Chooser, place: Place | None, number: int, made: Field) -> None:
@@ -220,7 +227,7 @@ def _offer(place: Place, asked: Asked, made: Field) -> Offer:
     start_ns = START_NS + int(asked.at_s * NS)
     return Offer(
         site=place.site,
-        link=name,
+        link=place.link,
         quality_gain=made.gains[made.networks[name]],
         send_bytes=asked.size_bytes,
         receive_bytes=ANSWER_BYTES,
@@ -250,9 +257,13 @@ def _timed(asked: Asked, now_ns: int) -> InferenceRequest:
     )
 
 
-def new_link(place: Place) -> LinkModel:
-    """Return what is known of a place's link before anything was sent."""
-    return LinkModel(period_s=EPOCH_S if place.link == "leo-dense" else 0.0)
+def new_link(link: str) -> LinkModel:
+    """Return what is known of a radio before anything was sent."""
+    return LinkModel(period_s=EPOCH_S if link == "leo-dense" else 0.0)
+
+
+def _mono(asked: Asked) -> int:
+    return int(asked.at_s * NS)
 
 
 def _nearest(made: Field, place: Place) -> Any:
