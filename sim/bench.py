@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from sim import speed
+from sim import speed, tier_ladder
 from sim.bench_commonroad import FRAMES as COMMONROAD_CYCLES
 from sim.bench_commonroad import commonroad_bench
 from sim.bench_loop import FRAMES as LOOP_FRAMES
@@ -117,6 +117,13 @@ def links_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
     return links_bench(frames=frames, progress=progress, bundle=bundle)
 
 
+def tiers_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
+    """Measure the five latency tiers over emulated links, all links cut, and a killed region."""
+    from sim.bench_tiers import tiers_bench
+
+    return tiers_bench(frames=frames, progress=progress, bundle=bundle)
+
+
 BENCHES: dict[str, tuple[Callable[..., Bench], int]] = {
     "sim": (sim_bench, 200),
     "engine": (engine_row, 700),
@@ -134,6 +141,7 @@ BENCHES: dict[str, tuple[Callable[..., Bench], int]] = {
     "serving": (serving_row, 1_000),
     "hyperscale": (hyperscale_row, 700),
     "links": (links_row, 1_000),
+    "tiers": (tiers_row, 402),
     "router": (router_row, 240),
     "soak": (soak_bench, SOAK_FRAMES),
 }
@@ -181,7 +189,13 @@ def run(
         print(json.dumps(reports[0] if len(reports) == 1 else reports))
     else:
         console.print("\n".join(text(r) for r in reports), highlight=False)
-    if page is not None:
+        for report in reports:
+            if report["bench"] == "tiers":
+                console.print(tier_ladder.table(report))
+    if page is not None and page.suffix == ".svg":
+        ladders = [tier_ladder.svg(r) for r in reports if r["bench"] == "tiers"]
+        wire.atomic_write(page, "".join(ladders).encode())
+    elif page is not None:
         wire.atomic_write(page, "\n".join(["# Benches\n", *map(text, reports)]).encode())
 
 

@@ -369,7 +369,7 @@ def bench(
     name: Annotated[str, typer.Argument(help="Which one, or all; an unknown name lists them.")],
     frames: Annotated[int | None, typer.Option(help="Samples; default: enough for p99.9.")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Bundle folder; default: the base.")] = None,
-    page: Annotated[Path | None, typer.Option(help="Write all results to this page.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Page to write; .svg: of tiers.")] = None,
     fault: Annotated[
         str, typer.Option(help=f"loop: what goes wrong over and over: {_FAULTS}.")
     ] = "",

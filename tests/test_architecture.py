@@ -174,6 +174,14 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "sim.bench_hyperscale": ({"sim", "vehicle", "fleet"}, SIM),
     "sim.bench_router": ({"sim", "vehicle", "fleet"}, SIM),
     "sim.bench_soak": (set(PACKAGES), EVERYTHING),
+    "sim.bench_tiers": (set(PACKAGES), EVERYTHING),
+    "sim.tiers": ({"sim", "vehicle", "fleet"}, SIM),  # the sites it measures
+    "sim.tier_site": ({"sim", "vehicle", "fleet"}, SIM),
+    "sim.tier_works": ({"sim", "vehicle", "fleet"}, SIM),
+    "sim.tier_failover": ({"sim", "vehicle", "fleet"}, SIM),
+    "sim.tier_batch": ({"sim", "vehicle", "fleet"}, SIM),
+    "sim.tier_talk": ({"sim", "vehicle", "fleet", "training"}, SIM),  # makes an explainer
+    "sim.tier_ladder": ({"sim", "vehicle"}, SIM | COMMAND),
     "sim.router_play": ({"sim", "vehicle", "fleet"}, SIM),
     "sim.router_quality": ({"sim", "vehicle", "training"}, SIM | {"onnx", "onnxruntime"}),
     "sim.router_sites": ({"sim", "vehicle", "fleet"}, SIM),
