@@ -63,7 +63,7 @@ class Echo:
 def ask(**changes: Any) -> InferenceRequest:
     """Return a request as a car would send it now; `lasts_s` and `age_s` set its times."""
     now_ns = SystemClock().utc_ns()
-    lasts_ns, age_ns = (int(changes.pop(n, s) * 1e9) for n, s in (("lasts_s", 5), ("age_s", 0)))
+    lasts_ns, age_ns = (int(changes.pop(n, s) * 1e9) for n, s in (("lasts_s", 15), ("age_s", 0)))
     usual = {
         "request_id": secrets.token_hex(16),
         "tenant": "home",
@@ -71,7 +71,7 @@ def ask(**changes: Any) -> InferenceRequest:
         "workload": "echo",
         "tier": "low",
         "input_utc_ns": now_ns - age_ns,
-        "freshness_s": 1.0,
+        "freshness_s": 10.0,
         "deadline_utc_ns": now_ns - age_ns + lasts_ns,
         "data_class": "features",
         "jurisdiction": "DE",

@@ -14,20 +14,20 @@ from typing import Any
 import numpy as np
 import pytest
 from fakes_gateway import enrol_car
+from typer.testing import CliRunner
 
 from fleet.inference import receipts
 from fleet.inference.opening import OnPremError, Opening, open_site
 from fleet.inference.policy import Site
+from fleet.inference.verbs import infer_app
 from vehicle.contracts.home import Home
 
 ROADLOOP = [sys.executable, "-m", "roadloop", "fleet", "infer"]
 
 
-def run(home: Home, *words: object) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"ROADLOOP_HOME": str(home.root)}
-    return subprocess.run(
-        [*ROADLOOP, *map(str, words)], env=environment, capture_output=True, text=True, timeout=30
-    )
+def ask(*words: object) -> Any:
+    """Run `infer ask`; exit code 1 is a refusal, whose name is the error's."""
+    return CliRunner().invoke(infer_app, ["ask", *map(str, words)])
 
 
 @contextmanager
@@ -62,15 +62,15 @@ def test_site_on_premises_answers_its_car_and_keeps_a_receipt(tmp_path: Path) ->
     identity, chain = enrol_car(home), tmp_path / "receipts.jsonl"
     words = ("--context", "on-prem", "--site", "yard", "--receipts", chain, "--json")
     with opened(home, *words) as (urls, process):
-        asked = run(home, "ask", urls["grpc"], "base", "--identity", identity, "--json")
-        forged = run(home, "ask", urls["grpc"], "base", "--identity", identity, "--tenant", "other")
+        asked = ask(urls["grpc"], "base", "--identity", identity, "--json")
+        forged = ask(urls["grpc"], "base", "--identity", identity, "--tenant", "other")
         process.send_signal(signal.SIGTERM)
         counts = last_json(process.communicate(timeout=20)[0])
-    assert asked.returncode == 0, asked.stderr
+    assert asked.exit_code == 0, asked.output
     reply = json.loads(asked.stdout)["reply"]
     assert (reply["site"], reply["context"]) == ("yard", "on-prem")
-    assert forged.returncode == 1
-    assert "ForgedRequestError" in forged.stderr
+    assert forged.exit_code == 1
+    assert "ForgedRequestError" in str(forged.exception)
     assert counts["refused"] == {"ForgedRequestError fleet": 1}
     assert receipts.check(chain, [reply["receipt"]]).decisions == {"allowed": 1}
     assert not (tmp_path / "urls.json").exists()
@@ -79,16 +79,16 @@ def test_site_on_premises_answers_its_car_and_keeps_a_receipt(tmp_path: Path) ->
 def test_ask_takes_arrays_from_a_file_and_writes_the_answer(tmp_path: Path) -> None:
     home = Home(tmp_path)
     with opened(home, "--plain") as (urls, _):
-        first = run(home, "ask", urls["grpc"], "base", "--out", tmp_path / "a.npz")
+        first = ask(urls["grpc"], "base", "--out", tmp_path / "a.npz")
         broken = tmp_path / "broken.npz"
         np.savez(broken, front=np.zeros(3, np.uint8))
-        refused = run(home, "ask", urls["grpc"], "base", "--inputs", broken)
-    assert first.returncode == 0, first.stderr
+        refused = ask(urls["grpc"], "base", "--inputs", broken)
+    assert first.exit_code == 0, first.output
     assert "base@" in first.stdout
     with np.load(tmp_path / "a.npz", allow_pickle=False) as answer:
         assert answer["heat"].shape == (1, 12, 50, 32)
-    assert refused.returncode == 1
-    assert "MalformedRequestError" in refused.stderr
+    assert refused.exit_code == 1
+    assert "MalformedRequestError" in str(refused.exception)
 
 
 def test_site_on_premises_without_receipts_or_certificates_is_not_opened(tmp_path: Path) -> None:
