@@ -5,6 +5,7 @@ read; whose it is and how old, before policy; policy before memory; memory befor
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -23,7 +24,9 @@ from fleet.inference.refusals import (
     OverBudgetError,
     OversizedRequestError,
     PolicyRefusedError,
+    SiteRefusalError,
     StoppingError,
+    TooManyRequestsError,
     UnknownModelError,
     status_of,
     words_of,
@@ -37,6 +40,8 @@ from vehicle.contracts.wire import RefusedError
 
 GONE: Final = "gone"
 """Decision in a receipt: whoever asked hung up before there was an answer."""
+
+_LOG: Final = logging.getLogger(__name__)
 
 MAX_PARAMETER_BYTES: Final = 16 << 10
 """Most bytes of the InferenceRequest."""
@@ -114,17 +119,17 @@ class Desk:
         caller = self._tenants.caller(der)
         try:
             self._tenants.take(caller)
-        except RefusedError as error:
-            error.add_note(caller.tenant)  # for whom it is counted
+        except TooManyRequestsError as error:
+            error.tenant = caller.tenant
             raise
         return caller
 
     def refusal(self, error: Exception, caller: Caller | None) -> tuple[str, int, str]:
         """Count a refusal; return gRPC's status, HTTP's, and the words that travel."""
         if not isinstance(error, RefusedError):
-            error = ModelFailedError(f"{type(error).__name__}: {error}")
-        tenant = caller.tenant if caller else next(iter(getattr(error, "__notes__", ())), "")
-        self.stats.refuse(type(error).__name__, tenant)
+            _LOG.error("a request broke the site", exc_info=error)
+            error = ModelFailedError(f"{type(error).__name__}; the site has written down more")
+        self.stats.refuse(type(error).__name__, caller.tenant if caller else _tenant_of(error))
         grpc, http = status_of(error)
         return grpc, http, words_of(error)
 
@@ -285,6 +290,10 @@ async def _in_time(
             f"{model.name}@{model.version} was not done at the deadline, {left_ns / 1e6:.1f} ms "
             "after it began"
         ) from None
+
+
+def _tenant_of(error: RefusedError) -> str:
+    return error.tenant if isinstance(error, SiteRefusalError) else ""
 
 
 def _decision(error: BaseException) -> str:

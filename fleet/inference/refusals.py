@@ -12,10 +12,15 @@ LONGEST_REASON: Final = 1_000
 
 
 class SiteRefusalError(RefusedError):
-    """Root of what a site refuses; `GRPC` and `HTTP` are the status of each."""
+    """Root of what a site refuses; `GRPC` and `HTTP` are the status of each.
+
+    Attributes:
+        tenant: whose request it was, where that is not known otherwise.
+    """
 
     GRPC: ClassVar[str] = "FAILED_PRECONDITION"
     HTTP: ClassVar[int] = 412
+    tenant: str = ""
 
 
 class MalformedRequestError(SiteRefusalError):

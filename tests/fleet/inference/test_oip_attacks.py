@@ -497,11 +497,15 @@ def test_policy_refuses_by_its_own_name_and_leaves_a_receipt(tmp_path: Path) -> 
     assert check(tmp_path / "r").decisions == {"ResidencyError": 1, "UndeclaredDataError": 1}
 
 
-def test_model_that_breaks_is_the_sites_fault_and_holds_up_nobody() -> None:
-    echo = Echo(spoil=ZeroDivisionError("x"))
+def test_model_that_breaks_is_the_sites_fault_and_holds_up_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    echo = Echo(spoil=ZeroDivisionError("secret"))
     with site(echo) as served:
         error = refused(served, ask())
         assert (error.name, error.status) == ("ModelFailedError", "INTERNAL")
+        assert "secret" not in error.reason
+        assert "secret" in caplog.text
         echo.spoil = wire.ContractError("inputs make no sense")
         assert refused(served, ask()).name == "ContractError"
         echo.spoil = None
