@@ -21,6 +21,7 @@ from fleet.inference.refusals import (
     MalformedRequestError,
     OversizedRequestError,
     SlowRequestError,
+    UnknownCallerError,
     UnknownPathError,
     UnsupportedError,
 )
@@ -53,8 +54,9 @@ class HttpDoor:
             self._desk.stats.gone += 1
         except Exception as error:
             _, status, words = self._desk.refusal(error, caller)
-            # What was not read would be taken for the next request: the connection ends.
-            headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+            headers = [(b"content-type", b"application/json")]
+            if isinstance(error, _ENDING):
+                headers.append((b"connection", b"close"))
             await _send(send, status, json.dumps({"error": words}).encode(), headers)
 
     async def _answer(
@@ -123,6 +125,11 @@ class HttpDoor:
 
 class _Gone(Exception):
     """Whoever asked has hung up."""
+
+
+_ENDING: Final = (OversizedRequestError, SlowRequestError, UnknownCallerError)
+"""After these the rest is not worth reading. Who asks too often may stay: a handshake costs more
+than a refusal."""
 
 
 def read_call(

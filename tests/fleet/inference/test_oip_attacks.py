@@ -245,6 +245,18 @@ def test_oversized_body_is_refused_before_it_is_read(door: Served) -> None:
         assert b"413" in answer.split(b"\r\n")[0]
 
 
+def test_connection_lives_on_after_a_refusal(door: Served) -> None:
+    x = {"name": "x", "shape": [1], "datatype": "FP32", "data": [1.0]}
+    words = {"name": "words", "shape": [0], "datatype": "BYTES", "data": []}
+    late = {PARAMETER: wire.to_bytes(ask(age_s=2.0, lasts_s=1.5)).decode()}
+    with httpx.Client(base_url=f"http://127.0.0.1:{door.http_port}") as http:
+        path = "/v2/models/echo/infer"
+        refusal = http.post(path, json={"inputs": [x, words], "parameters": late})
+        assert refusal.status_code == 504
+        assert "connection" not in refusal.headers
+        assert http.post(path, json={"inputs": [x, words]}).status_code == 200
+
+
 def test_oversized_chunks_are_refused_as_soon_as_they_are_too_many(door: Served) -> None:
     def chunks() -> Iterator[bytes]:
         for _ in range(40):
