@@ -117,6 +117,13 @@ def links_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
     return links_bench(frames=frames, progress=progress, bundle=bundle)
 
 
+def explain_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
+    """Explain decisions of families no explainer was trained on; ask a site, many at once."""
+    from sim.bench_explain import explain_bench
+
+    return explain_bench(frames=frames, progress=progress, bundle=bundle)
+
+
 def tiers_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
     """Measure the five latency tiers over emulated links, all links cut, and a killed region."""
     from sim.bench_tiers import tiers_bench
@@ -143,6 +150,7 @@ BENCHES: dict[str, tuple[Callable[..., Bench], int]] = {
     "links": (links_row, 1_000),
     "tiers": (tiers_row, 402),
     "router": (router_row, 240),
+    "explain": (explain_row, 30),
     "soak": (soak_bench, SOAK_FRAMES),
 }
 """Name -> how it is measured, and its usual sample count."""

@@ -165,6 +165,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "sim.bench_clip": ({"sim", "vehicle"}, CAR),  # opens clips as others would
     "sim.bench_codecs": ({"sim", "vehicle"}, CAR),
     "sim.bench_engine": ({"sim", "vehicle", "training"}, SIM),  # makes a float twin
+    "sim.bench_explain": ({"sim", "vehicle", "fleet", "training"}, SIM),
     "sim.bench_lake": ({"sim", "vehicle", "datalake"}, SIM | {"duckdb", "pyarrow"}),
     "sim.bench_scrub": ({"sim", "vehicle", "datalake"}, SIM),
     "sim.bench_serving": ({"sim", "vehicle", "fleet"}, SIM | {"grpc", "httpx"}),

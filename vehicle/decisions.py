@@ -26,7 +26,10 @@ HARD_MPS2: Final = 4.5
 STANDS_MPS: Final = 0.3
 _GOES_MPS: Final = 0.6
 _STEADY_MPS2: Final = 0.25
-_ASIDE_M: Final = 0.3
+_ASIDE_M: Final = 0.5
+"""To end so far from the middle is to move; the planner weighs a third of a metre to either side
+in every tick, and means little by it."""
+
 _LOOK_S: Final = 2.0
 _BEND_LOOK_M: Final = 60
 _BEHIND_M, _REACH_M, _BESIDE_M = -15.0, 80.0, 20.0
