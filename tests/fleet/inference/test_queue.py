@@ -1,6 +1,7 @@
 """Whose turn it is: against brute force, and turn by turn."""
 
 import asyncio
+import bisect
 from typing import Any
 
 import pytest
@@ -39,6 +40,27 @@ def test_who_would_be_late_is_who_is_late_when_all_are_run(
             late.append(each)
     found = first_late(jobs, extra, free_ms * MS, 1)
     assert found is (late[0] if late else None)
+
+
+ARRIVALS = st.lists(
+    st.tuples(st.integers(0, 15), st.integers(1, 60), st.integers(1, 20)), max_size=25
+)
+
+
+@given(ARRIVALS)
+def test_who_was_let_in_is_always_answered_in_time(arrivals: list[tuple[int, int, int]]) -> None:
+    """Play arrivals (ms after the last one, ms until the deadline, ms of work) on one core."""
+    waiting: list[Job] = []
+    now, free = 0, 0
+    for order, (after_ms, lasts_ms, cost_ms) in enumerate([*arrivals, (10_000, 1, 1)]):
+        now += after_ms * MS
+        while waiting and free <= now:
+            free = max(free, waiting[0].began_ns) + waiting[0].cost_ns
+            assert free <= waiting.pop(0).deadline_ns
+        newcomer = job(now / MS + lasts_ms, order, cost_ms)
+        newcomer.began_ns = now
+        if first_late(waiting, newcomer, max(free, now), 1) is None:
+            bisect.insort(waiting, newcomer)
 
 
 def take(turns: Turns, log: list[str], name: str, deadline_ms: float, cost_ms: int) -> Any:
