@@ -14,7 +14,7 @@ import numpy as np
 from fleet.inference.loadgen import Load
 from sim.bench_loop import FRAME_RATE_HZ
 from sim.link_cut import cut_rows, link_cut
-from sim.tier_batch import batch_rows
+from sim.tier_batch import batch_rows, orbital_rows
 from sim.tier_failover import failover, failover_rows
 from sim.tier_site import SiteSetup
 from sim.tier_talk import talk_rows
@@ -98,6 +98,7 @@ def _conversational(bench: Bench, frames: int, told: Told) -> None:
 
 def _batch(bench: Bench, frames: int, told: Told) -> None:
     batch_rows(bench, max(frames // 2, 10), told)
+    orbital_rows(bench)
 
 
 def _peer(row: Mapping[str, Any]) -> str:

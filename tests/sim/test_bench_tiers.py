@@ -10,6 +10,7 @@ from rich.console import Console
 
 from fleet.inference.client import AsyncClient
 from fleet.inference.loadgen import Load
+from sim.tier_batch import orbital_rows
 from sim.tier_failover import failover, failover_rows
 from sim.tier_ladder import rungs_of, svg, table
 from sim.tier_site import ADJUDICATE, COLLECTIVE, SiteSetup, SiteStartError, running_site
@@ -84,6 +85,14 @@ def test_an_explanation_comes_word_by_word_over_lte() -> None:
     assert first["refused"] == {}
     assert between["words_per_answer"] > 1.0
     json.dumps(bench.report(), allow_nan=False)
+
+
+def test_clips_by_a_sparse_orbit_arrive_within_a_day_and_hours_late() -> None:
+    bench = Bench(name="tiers")
+    orbital_rows(bench)
+    [must] = bench.must
+    assert must.holds
+    assert bench.rows[0]["minutes"]["p50"] > 30.0
 
 
 def report() -> dict[str, object]:
