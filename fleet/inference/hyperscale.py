@@ -155,7 +155,8 @@ def loader(plan: Plan, variants: Sequence[Variant]) -> Callable[[str], Awaitable
     folders = {v.tag: v.folder for v in variants}
 
     async def run_all(jobs: list[tuple[EngineModel, Arrays]]) -> list[Arrays]:
-        return list(await asyncio.gather(*(engine.infer(arrays, None) for engine, arrays in jobs)))
+        runs = (EngineModel.infer(engine, arrays, None) for engine, arrays in jobs)
+        return list(await asyncio.gather(*runs))
 
     gathered = None
     if plan.batch > 1:
@@ -180,8 +181,8 @@ class _Loaded(EngineModel):
 
     async def infer(self, inputs: Arrays, request: InferenceRequest | None) -> Arrays:
         """Run alone, or with others that came in the same moment."""
-        if self._gathered is None or request is None:
-            return await super().infer(inputs, None)
+        if self._gathered is None:
+            return await super().infer(inputs, request)
         outputs: Arrays = await self._gathered((self, inputs))
         return outputs
 

@@ -57,7 +57,7 @@ def cluster(
     home = tmp_path_factory.mktemp("home")
     (home / "tenants.toml").write_text(TENANTS)
     options = ["--plain", "--undeclared", "--loaded", "1", "--tenants", str(home / "tenants.toml")]
-    options += ["--replicas", "1:2", "--busy", "1", "--site", SITE]
+    options += ["--replicas", "1:2", "--busy", "1", "--batch", "4", "--site", SITE]
     process = start(home, *map(str, bundles), *options)
     try:
         yield addresses(home, process)
