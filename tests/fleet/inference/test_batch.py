@@ -9,11 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 from lake_parts import FRAMES, land, rows, write_truth
 from tiny_bundle import CAR_X_M, CAR_Y_M, make
+from typer.testing import CliRunner
 
 from datalake import dataset, label
+from datalake.cli import app as lake_app
 from datalake.ingest import ingest
 from datalake.lake import Lake
 from datalake.take import JudgedFolderError, TakeReport, take
+from fleet.cli import app as fleet_app
 from fleet.inference.batch import ListingError, What, read_listing, run
 from vehicle.config import RIG_R
 from vehicle.contracts import wire
@@ -182,6 +185,27 @@ def test_listing_that_leads_out_of_the_lake_is_refused(home: Home, tmp_path: Pat
     (tmp_path / "bad.csv").write_text("clip_id,object\nabc,../../secret\n")
     with pytest.raises(ListingError, match="has no file at"):
         read_listing(tmp_path / "bad.csv", home.lake)
+
+
+def test_commands_hand_on_what_each_other_writes(
+    home: Home, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROADLOOP_HOME", str(home.root))
+    unsure, out = str(tmp_path / "unsure.parquet"), str(tmp_path / "judged")
+    query = (
+        "SELECT clip_id, object, frame_id FROM ticks JOIN clips USING (clip_id) "
+        "WHERE uncertainty_ratio > 0.75"
+    )
+    said = []
+    for app, words in (
+        (lake_app, ["sql", query, "-o", unsure]),
+        (fleet_app, ["infer", "label", unsure, "--bundle", str(teacher), "--out", out, "--json"]),
+        (lake_app, ["take", out, "--json"]),
+    ):
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, done.output
+        said.append(done.stdout)
+    assert json.loads(said[1])["frames"] == json.loads(said[2])["frames"] == 2  # ticks 8 and 9
 
 
 @pytest.mark.slow
