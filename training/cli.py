@@ -158,6 +158,10 @@ def export(
         bool,
         typer.Option("--mirrored", help="Look at every frame twice, once in a mirror: a teacher."),
     ] = False,
+    mean_with: Annotated[
+        Path | None,
+        typer.Option(help="Bundle it grew from: ship the mean of both, which forgets less."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Turn a finished run into a bundle: ONNX in uint8, weights, golden vectors, manifest."""
@@ -177,6 +181,7 @@ def export(
         odd={k: v for k, _, v in pairs},
         scores=scores,
         mirrored=mirrored,
+        mean_with=mean_with,
     )
     facts = {
         "bundle": bundle.tag,

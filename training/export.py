@@ -24,7 +24,7 @@ from training.model import NetR
 from training.quantize import as_floats, quantise
 from training.recall import See, inputs_of, spread_over
 from training.train import WEIGHTS, read_run
-from training.weights import network_of, read_arrays, write_weights
+from training.weights import meaned, network_of, read_arrays, write_weights
 from vehicle.config import RIG_R
 from vehicle.contracts import wire
 from vehicle.contracts.bundle import Lineage, ModelBundle, TensorSpec
@@ -71,6 +71,7 @@ def export(
     odd: dict[str, str],
     scores: Path | None = None,
     mirrored: bool = False,
+    mean_with: Path | None = None,
 ) -> ModelBundle:
     """Write the bundle folder `out` from a finished run, and return its manifest.
 
@@ -81,6 +82,7 @@ def export(
         scores: dataset of towns it was not trained on, to make scores probabilities; by default
             they stay as the parent's were.
         mirrored: look at every frame a second time in a mirror; there is no half of such a graph.
+        mean_with: bundle that it grew from; its weights are meaned with the run's.
     Raises:
         RunUnfinishedError, ParityError, BundleTooLargeError: nothing is left in `out`.
     """
@@ -98,6 +100,8 @@ def export(
         steps=run.config.steps,
     )
     net = network_of(run.config.kinds, read_arrays(run_folder / WEIGHTS))
+    if mean_with is not None:
+        net = meaned(net, mean_with)
     frames = [load_frames(folder) for folder in datasets or map(Path, run.datasets)]
     model = graph_of(net, frames)
     if mirrored:

@@ -108,6 +108,28 @@ def grown(
     return net
 
 
+def meaned(net: NetR, parent: Path) -> NetR:
+    """Return a network halfway between itself and the bundle it grew from.
+
+    A short run learns what is new and forgets some of what was known; halfway back it has most of
+    both.
+
+    Raises:
+        ParentBundleError: the bundle is none that it can have grown from.
+    Source: Wortsman et al., "Robust fine-tuning of zero-shot models" (2022): means of weights.
+    """
+    bundle, weights = read_weights(parent)
+    before = grown(net.kinds, net.config, bundle.kinds, weights).state_dict()
+    state = net.state_dict()
+    for name, value in state.items():
+        if name in weights:
+            known = slice(len(weights[name])) if value.ndim else ...  # what is new stays as learned
+            value[known] = 0.5 * (value[known] + before[name][known])
+    copy = NetR(net.kinds, net.config)
+    copy.load_state_dict(state)
+    return copy.eval()
+
+
 def _widen(name: str, own: torch.Tensor, value: np.ndarray) -> None:
     """Copy a parent's weight into the first rows and columns; those rows hear no others."""
     shape = tuple(own.shape)

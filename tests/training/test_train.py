@@ -87,7 +87,9 @@ def test_a_parent_that_is_no_bundle_is_refused(data, tmp_path):
 
 
 def test_an_unknown_recipe_names_the_known_ones():
-    with pytest.raises(UnknownRecipeError, match="base, polish, teacher, teacher-polish, finetune, tiny"):
+    with pytest.raises(
+        UnknownRecipeError, match="base, polish, teacher, teacher-polish, finetune, tiny"
+    ):
         recipe("bass")
 
 

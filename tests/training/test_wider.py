@@ -1,6 +1,7 @@
 """A wider network begins as good as the one it grew from."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from training_parts import SMALL_NET
 
 from training.model import NetR
 from training.recipes import recipe
-from training.weights import ParentBundleError, grown
+from training.weights import ParentBundleError, grown, meaned
 
 KINDS = ("car", "pedestrian")
 WIDER = replace(SMALL_NET, stem=16, quarter=16, eighth=24, sixteenth=32, bev=24, bev_half=32)
@@ -48,6 +49,19 @@ def test_a_narrower_network_is_refused():
     _, weights = parent()
     with pytest.raises(ParentBundleError, match="of the parent is"):
         grown(KINDS, replace(SMALL_NET, eighth=8), KINDS, weights)
+
+
+def test_weights_meaned_with_the_parents_lie_halfway(tmp_path, monkeypatch):
+    _, weights = parent()
+    net = grown(KINDS, WIDER, KINDS, weights).eval()
+    for value in net.parameters():
+        value.data.add_(1.0)
+    bundle = SimpleNamespace(kinds=KINDS)
+    monkeypatch.setattr("training.weights.read_weights", lambda folder: (bundle, weights))
+    half = meaned(net, tmp_path).state_dict()
+    small, stem = weights["backbone.stem.0.weight"], half["backbone.stem.0.weight"]
+    assert np.allclose(stem[: len(small)], small + 0.5, atol=1e-6)
+    assert torch.equal(stem[len(small) :], net.state_dict()["backbone.stem.0.weight"][len(small) :])
 
 
 def test_the_teacher_is_wider_than_what_the_car_runs():
