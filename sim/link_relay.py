@@ -268,9 +268,10 @@ class Relay:
                     if side.out or side.ending:
                         side.flush()
                 except OSError as error:
-                    if error.errno != errno.ENOTCONN and not side.read_end:  # still connecting
-                        connection.reset(side)
+                    if error.errno != errno.ENOTCONN:  # else still connecting
                         side.out.clear()
+                        if not side.write_end:
+                            connection.reset(side)
         for connection in [c for c in self._connections if c.over]:
             self._closed_repairs += connection.up.repaired + connection.down.repaired
             connection.close()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -266,3 +267,34 @@ def test_every_profile_says_where_it_is_from() -> None:
         assert profile.name == name
         assert len(profile.source) > 40
     assert PROFILES["5g-sa"].assumed
+
+
+def test_a_peer_that_breaks_off_full_does_not_make_the_relay_spin() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        Link("wifi-depot", server.getsockname()) as link,
+    ):
+        client = socket.create_connection((link.host, link.port))
+        far, _ = server.accept()
+        far.setblocking(False)
+        client.sendall(b"go")
+        client.shutdown(socket.SHUT_WR)  # has said all, and never reads
+        until = time.monotonic() + 2.0
+        while time.monotonic() < until:
+            try:
+                far.send(bytes(1 << 16))
+            except BlockingIOError:
+                time.sleep(0.01)
+        link.cut()  # so that no word of the break gets through
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        client.close()
+        assert link._process is not None
+        before_s = processor_s(link._process.pid)
+        time.sleep(1.0)
+        assert processor_s(link._process.pid) - before_s < 0.5
+        far.close()
+
+
+def processor_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
