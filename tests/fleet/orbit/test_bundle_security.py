@@ -239,6 +239,17 @@ def test_a_malformed_security_block_is_refused(at: int, value: object) -> None:
         verify_bib(PROTECTED.put(guard), MAC_KEY)
 
 
+@pytest.mark.parametrize("iv", [None, b"", bytes(7), bytes(17), 5])
+def test_a_secret_without_a_proper_iv_is_refused(iv: object) -> None:
+    cover = SEALED.blocks[0]
+    data = SecurityData.from_bytes(cover.data, cover.kind)
+    others = {number: value for number, value in data.parameters.items() if number != 1}
+    parameters = others if iv is None else {1: iv, **others}
+    forged = replace(cover, data=replace(data, parameters=parameters).to_bytes())
+    with pytest.raises(errors.SecurityBlockError):
+        decrypt_bcb(SEALED.put(forged), AES_KEY)
+
+
 @given(st.binary(max_size=80))
 def test_any_security_data_is_refused_by_name(data: bytes) -> None:
     with pytest.raises(errors.BundleError):
