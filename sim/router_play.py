@@ -104,31 +104,35 @@ class Naive(Chooser):
 
 
 class Routed(Chooser):
-    """The router: a model and a breaker for each radio, which all sites behind it share.
+    """The router: a model of each radio, and a breaker for each radio and for each site behind it.
 
-    A radio that lost an answer is asked nothing until a probe of a few bytes has come back; probes
-    come rarer the longer it is away.
+    A site that lost an answer, and a radio that lost two in a row, are asked nothing until a probe
+    of a few bytes has come back; probes come rarer the longer it takes.
     """
 
     def __init__(self) -> None:
         self.links = {p.link: new_link(p.link) for p in PLACES}
-        self._breakers = {
-            link: Breaker(failures=1, first_ns=PROBE_FIRST_NS, longest_ns=PROBE_LONGEST_NS)
-            for link in self.links
-        }
-        self._out: list[tuple[float, str, int, float]] = []
+        self._sites = {p.site.name: _breaker(1) for p in PLACES}
+        self._radios = {link: _breaker(2) for link in self.links}
+        self._out: list[tuple[float, Place, int, float]] = []
 
     def choose(self, made: Field, number: int) -> Place | None:
         """Return the place of most worth."""
         asked = made.trace[number]
         self._settle(asked.at_s)
         now_ns = START_NS + int(asked.at_s * NS)
-        away = {link for link, b in self._breakers.items() if b.state(_mono(asked)) != "closed"}
+        now = _mono(asked)
+        away = {
+            p.site.name
+            for p in PLACES
+            if self._sites[p.site.name].state(now) != "closed"
+            or self._radios[p.link].state(now) != "closed"
+        }
         state = State(
             utc_ns=now_ns,
             decisions=made.decisions[number],
             links=self.links,
-            open_sites=frozenset(p.site.name for p in PLACES if p.link in away),
+            open_sites=frozenset(away),
         )
         offers = [_offer(p, asked, made) for p in PLACES if p.site.name in asked.took_s]
         choice = route(_timed(asked, now_ns), offers, state, WEIGHTS)
@@ -142,31 +146,39 @@ class Routed(Chooser):
         took_s = asked.took_s[place.site.name]
         number = self.links[place.link].asked(asked.at_s, asked.size_bytes)
         known_s = asked.at_s + min(took_s, WAIT_S)
-        self._out.append((known_s, place.link, number, max(took_s - busy_s, 0.0)))
+        self._out.append((known_s, place, number, max(took_s - busy_s, 0.0)))
 
     def probes(self, made: Field, number: int) -> int:
-        """Probe the radios that are away and due; return how many probes went."""
+        """Probe what is away and due; return how many probes went."""
         asked, sent = made.trace[number], 0
-        for link, breaker in self._breakers.items():
-            if breaker.state(_mono(asked)) != "half open":
-                continue
-            place = next(p for p in PLACES if p.link == link)
-            if place.site.name not in asked.took_s:
+        now = _mono(asked)
+        for place in PLACES:
+            site, radio = self._sites[place.site.name], self._radios[place.link]
+            due = "half open" in (site.state(now), radio.state(now))
+            if not due or place.site.name not in asked.took_s:
                 continue
             sent += 1  # what lost a frame at this moment loses a probe as well
-            if asked.took_s[place.site.name] == LOST:
-                breaker.failed(_mono(asked))
-            else:
-                breaker.answered()
+            for breaker in (site, radio):
+                if asked.took_s[place.site.name] != LOST:
+                    breaker.answered()
+                elif breaker.state(now) == "half open":
+                    breaker.failed(now)
         return sent
 
     def _settle(self, now_s: float) -> None:
-        due = sorted(o for o in self._out if o[0] <= now_s)
+        due = sorted((o for o in self._out if o[0] <= now_s), key=lambda o: o[0])
         self._out = [o for o in self._out if o[0] > now_s]
-        for known_s, link, number, took_s in due:
-            self.links[link].answered(number, took_s)
-            if took_s == LOST:
-                self._breakers[link].failed(int(known_s * NS))
+        for known_s, place, number, took_s in due:
+            self.links[place.link].answered(number, took_s)
+            for breaker in (self._sites[place.site.name], self._radios[place.link]):
+                if took_s == LOST:
+                    breaker.failed(int(known_s * NS))
+                elif breaker.state(int(known_s * NS)) == "closed":
+                    breaker.answered()
+
+
+def _breaker(failures: int) -> Breaker:
+    return Breaker(failures=failures, first_ns=PROBE_FIRST_NS, longest_ns=PROBE_LONGEST_NS)
 
 
 def play(name: str, chooser: Chooser, made: Field) -> Tally:

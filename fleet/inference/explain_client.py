@@ -33,7 +33,7 @@ class ExplainClient:
     def __init__(
         self, url: str, *, model: str = DEFAULT_MODEL, tls: ClientTls | None = None
     ) -> None:
-        verify = True if tls is None else _context(tls)
+        verify = True if tls is None else context_of(tls)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
         self._http = httpx.AsyncClient(
             base_url=url, verify=verify, timeout=TIMEOUT_S, limits=limits, trust_env=False
@@ -118,7 +118,8 @@ def _unreachable(error: Exception) -> UnreachableSiteError:
     return UnreachableSiteError("UNAVAILABLE", "", f"{type(error).__name__}: {error}")
 
 
-def _context(tls: ClientTls) -> ssl.SSLContext:
+def context_of(tls: ClientTls) -> ssl.SSLContext:
+    """Return what shows a car's certificate over HTTPS."""
     context = ssl.create_default_context(cadata=tls.authority.decode())
     with tempfile.TemporaryDirectory() as folder:  # ssl reads keys from files only
         path = Path(folder) / "identity.pem"

@@ -4,13 +4,9 @@ It stands at the side of whoever asks and shows its caller's certificate, so tha
 car it knows. Of a request it reads the envelope only; tensors go through as they came.
 """
 
-import asyncio
-import signal
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -62,7 +58,7 @@ class Place:
 class Front:
     """A front that is open."""
 
-    regions: Regions[bytes]
+    regions: Regions[bytes, bytes]
     port: int
 
 
@@ -121,7 +117,7 @@ def _channel(place: Place) -> grpc.aio.Channel:
     return grpc.aio.secure_channel(place.address, place.tls.credentials(), _OPTIONS)
 
 
-def _region(place: Place, channel: grpc.aio.Channel) -> Region[bytes]:
+def _region(place: Place, channel: grpc.aio.Channel) -> Region[bytes, bytes]:
     infer = channel.unary_unary(f"/{SERVICE}/ModelInfer")
     ready = channel.unary_unary(f"/{SERVICE}/ServerReady")
 
@@ -141,7 +137,7 @@ def _region(place: Place, channel: grpc.aio.Channel) -> Region[bytes]:
     return Region(site=place.site, send=send, probe=probe)
 
 
-def _infer(regions: Regions[bytes]) -> Handler:
+def _infer(regions: Regions[bytes, bytes]) -> Handler:
     async def answer(data: bytes, context: grpc.aio.ServicerContext) -> bytes:
         try:
             return await regions.ask(data, _request(data), context.time_remaining())
@@ -152,7 +148,7 @@ def _infer(regions: Regions[bytes]) -> Handler:
     return answer
 
 
-def _ready(regions: Regions[bytes]) -> Handler:
+def _ready(regions: Regions[bytes, bytes]) -> Handler:
     async def answer(_: bytes, __: grpc.aio.ServicerContext) -> bytes:
         up = any(region.up for region in regions.regions)
         return bytes(CLASSES["ServerReadyResponse"](ready=up).SerializeToString())
@@ -160,7 +156,9 @@ def _ready(regions: Regions[bytes]) -> Handler:
     return answer
 
 
-def _about(name: str, regions: Regions[bytes], channels: Sequence[grpc.aio.Channel]) -> Handler:
+def _about(
+    name: str, regions: Regions[bytes, bytes], channels: Sequence[grpc.aio.Channel]
+) -> Handler:
     calls = [channel.unary_unary(f"/{SERVICE}/{name}") for channel in channels]
 
     async def answer(data: bytes, context: grpc.aio.ServicerContext) -> bytes:
@@ -215,28 +213,3 @@ def place_of(text: str, tls: ClientTls | None = None) -> Place:
     require(bool(name and ":" in address), f"{text!r} is not NAME=HOST:PORT,JURISDICTION")
     site = Site(name=name, context="hyperscale", jurisdiction=jurisdiction)
     return Place(site=site, address=address, tls=tls)
-
-
-def open_front(
-    places: Sequence[Place], *, policy: Policy, port: int, url_file: Path | None = None
-) -> dict[str, Any]:
-    """Serve until told to stop (ctrl-C, SIGTERM); return what became of all requests."""
-    return asyncio.run(_live(places, policy, port, url_file))
-
-
-async def _live(
-    places: Sequence[Place], policy: Policy, port: int, url_file: Path | None
-) -> dict[str, Any]:
-    ended = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    async with serve_front(places, policy=policy, port=port) as front:
-        print(f"front open at 127.0.0.1:{front.port}", file=sys.stderr, flush=True)
-        if url_file is not None:
-            wire.atomic_write(url_file, f"127.0.0.1:{front.port}".encode())
-        await ended.wait()
-        regions = front.regions
-    return {
-        "requests": dict(regions.counts),
-        "regions": {r.site.name: dict(r.counts) for r in regions.regions},
-    }

@@ -11,7 +11,7 @@ Source: Dean and Barroso, The Tail at Scale (2013): hedged requests.
 import asyncio
 import contextlib
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence, Sized
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, Generic, TypeVar
@@ -30,6 +30,7 @@ from vehicle.clock import Clock
 from vehicle.contracts.inference import InferenceRequest
 from vehicle.contracts.wire import require
 
+P = TypeVar("P", bound=Sized)
 T = TypeVar("T")
 
 NO_HURRY_S: Final = 30.0
@@ -64,7 +65,7 @@ class RegionDiedError(SiteRefusalError):
 
 
 @dataclass(slots=True, kw_only=True)
-class Region(Generic[T]):
+class Region(Generic[P, T]):
     """One place, and what is known of it.
 
     Args:
@@ -74,7 +75,7 @@ class Region(Generic[T]):
     """
 
     site: Site
-    send: Callable[[bytes, float], Awaitable[T]]
+    send: Callable[[P, float], Awaitable[T]]
     probe: Callable[[], Awaitable[bool]]
     breaker: Breaker = field(default_factory=Breaker)
     up: bool = True
@@ -88,20 +89,20 @@ class Region(Generic[T]):
 
 
 @dataclass(slots=True)
-class _Asked(Generic[T]):
+class _Asked(Generic[P, T]):
     """One request on its way, in all regions it was sent to."""
 
-    payload: bytes
+    payload: P
     deadline_ns: int
     budget_bytes: int
     answer_bytes: int
-    calls: dict[asyncio.Task[T], Region[T]] = field(default_factory=dict)
-    left: list[Region[T]] = field(default_factory=list)
+    calls: dict[asyncio.Task[T], Region[P, T]] = field(default_factory=dict)
+    left: list[Region[P, T]] = field(default_factory=list)
     why: list[str] = field(default_factory=list)
     sent_bytes: int = 0
 
 
-class Regions(Generic[T]):
+class Regions(Generic[P, T]):
     """The regions of one service.
 
     Args:
@@ -112,7 +113,7 @@ class Regions(Generic[T]):
 
     def __init__(
         self,
-        regions: Sequence[Region[T]],
+        regions: Sequence[Region[P, T]],
         *,
         clock: Clock,
         policy: Policy | None = None,
@@ -121,7 +122,7 @@ class Regions(Generic[T]):
         require(len({r.site.name for r in regions}) == len(regions) > 0, "regions need names")
         self.regions = tuple(regions)
         self.counts: Counter[str] = Counter()
-        self._clock, self._policy, self._size_of = clock, policy, size_of
+        self.clock, self._policy, self._size_of = clock, policy, size_of
         self._answer_bytes = 0
         self._seen = Tenants((), clock)
 
@@ -137,7 +138,7 @@ class Regions(Generic[T]):
             await asyncio.gather(*probes, return_exceptions=True)
 
     async def ask(
-        self, payload: bytes, request: InferenceRequest | None, timeout_s: float | None = None
+        self, payload: P, request: InferenceRequest | None, timeout_s: float | None = None
     ) -> T:
         """Return one region's answer.
 
@@ -149,22 +150,15 @@ class Regions(Generic[T]):
             PolicyRefusedError, NoRegionError, RegionDiedError, LateRequestError, LateAnswerError,
             ReplayedRequestError, SiteRefusedError: as named.
         """
-        now_ns = self._clock.mono_ns()
-        left_s = NO_HURRY_S if timeout_s is None else timeout_s
-        if request is not None:
-            by_deadline_s = (request.deadline_utc_ns - self._clock.utc_ns()) / NS
-            if by_deadline_s <= 0.0:
-                raise LateRequestError(f"the deadline passed {-by_deadline_s:.3f} s ago")
-            left_s = min(left_s, by_deadline_s)
-        asked = _Asked[T](
+        left_s, allowed, why = self.admit(request, timeout_s)
+        asked = _Asked[P, T](
             payload,
-            now_ns + int(left_s * NS),
+            self.clock.mono_ns() + int(left_s * NS),
             request.size_budget_bytes if request else 0,
             self._answer_bytes,
+            left=allowed,
+            why=why,
         )
-        asked.left = self._allowed(request, asked)
-        if request is not None:
-            self._seen.remember(NOBODY, request.request_id, request.deadline_utc_ns)
         try:
             async with asyncio.timeout(left_s):
                 answer = await self._race(asked)
@@ -181,13 +175,27 @@ class Regions(Generic[T]):
         self._answer_bytes = max(self._size_of(answer), self._answer_bytes * 7 // 8)
         return answer
 
-    def _allowed(self, request: InferenceRequest | None, asked: _Asked[T]) -> list[Region[T]]:
-        """Return the regions that may answer, best first.
+    def admit(
+        self, request: InferenceRequest | None, timeout_s: float | None = None
+    ) -> tuple[float, list[Region[P, T]], list[str]]:
+        """Return seconds left, the regions that may answer, best first, and why others may not.
 
         Raises:
-            PolicyRefusedError: none may.
+            LateRequestError, PolicyRefusedError, ReplayedRequestError: as named.
         """
-        allowed = list(self.regions)
+        left_s = NO_HURRY_S if timeout_s is None else timeout_s
+        if request is not None:
+            by_deadline_s = (request.deadline_utc_ns - self.clock.utc_ns()) / NS
+            if by_deadline_s <= 0.0:
+                raise LateRequestError(f"the deadline passed {-by_deadline_s:.3f} s ago")
+            left_s = min(left_s, by_deadline_s)
+        allowed, why = self._allowed(request)
+        if request is not None:
+            self._seen.remember(NOBODY, request.request_id, request.deadline_utc_ns)
+        return left_s, allowed, why
+
+    def _allowed(self, request: InferenceRequest | None) -> tuple[list[Region[P, T]], list[str]]:
+        allowed, why = list(self.regions), list[str]()
         if self._policy is not None:
             tenant = request.tenant if request else ANONYMOUS
             sites = [r.site for r in self.regions]
@@ -196,13 +204,13 @@ class Regions(Generic[T]):
                 if not decision.allowed:
                     allowed.remove(region)
                     region.counts["forbidden"] += 1
-                    asked.why.append(f"{decision.name}: {'; '.join(decision.reasons)}")
+                    why.append(f"{decision.name}: {'; '.join(decision.reasons)}")
             if not allowed:
                 self.counts["forbidden"] += 1
-                raise PolicyRefusedError("; ".join(asked.why))
-        return sorted(allowed, key=lambda r: (not r.up, r.quantile_s(0.5)))
+                raise PolicyRefusedError("; ".join(why))
+        return sorted(allowed, key=lambda r: (not r.up, r.quantile_s(0.5))), why
 
-    async def _race(self, asked: _Asked[T]) -> T:
+    async def _race(self, asked: _Asked[P, T]) -> T:
         """Ask until somebody has answered or nobody is left to ask."""
         self._next(asked, hedge=False)
         while asked.calls:
@@ -227,9 +235,9 @@ class Regions(Generic[T]):
         kind = RegionDiedError if asked.sent_bytes else NoRegionError
         raise kind("; ".join(asked.why) or "no region is left")
 
-    def _next(self, asked: _Asked[T], *, hedge: bool) -> bool:
+    def _next(self, asked: _Asked[P, T], *, hedge: bool) -> bool:
         """Ask the next region, if there is one and time and budget bear it."""
-        now_ns = self._clock.mono_ns()
+        now_ns = self.clock.mono_ns()
         left_s = (asked.deadline_ns - now_ns) / NS
         while asked.left:
             region = asked.left[0]
@@ -256,19 +264,19 @@ class Regions(Generic[T]):
             return True
         return False
 
-    async def _call(self, region: Region[T], payload: bytes, left_s: float) -> T:
-        began_ns = self._clock.mono_ns()
+    async def _call(self, region: Region[P, T], payload: P, left_s: float) -> T:
+        began_ns = self.clock.mono_ns()
         answer = await region.send(payload, left_s)
-        region.took_s.append((self._clock.mono_ns() - began_ns) / NS)
+        region.took_s.append((self.clock.mono_ns() - began_ns) / NS)
         region.breaker.answered()
         region.counts["answered"] += 1
         return answer
 
-    def _lost(self, asked: _Asked[T], region: Region[T], error: BaseException) -> None:
+    def _lost(self, asked: _Asked[P, T], region: Region[P, T], error: BaseException) -> None:
         """Note why a region gave no answer; what no other region would answer is raised."""
         asked.why.append(f"{region.site.name}: {error}")
         if isinstance(error, UnreachableSiteError):
-            region.breaker.failed(self._clock.mono_ns())
+            region.breaker.failed(self.clock.mono_ns())
             region.counts["failed"] += 1
             return
         region.breaker.answered()  # it said no: it is there
@@ -277,12 +285,12 @@ class Regions(Generic[T]):
             raise error
         region.counts["busy"] += 1
 
-    def _blame_late(self, asked: _Asked[T]) -> None:
+    def _blame_late(self, asked: _Asked[P, T]) -> None:
         for region in asked.calls.values():
-            region.breaker.failed(self._clock.mono_ns())
+            region.breaker.failed(self.clock.mono_ns())
             region.counts["late"] += 1
 
-    async def _take_back(self, asked: _Asked[T]) -> None:
+    async def _take_back(self, asked: _Asked[P, T]) -> None:
         """Cancel what is still on its way: its answer is not wanted any more."""
         for call, region in asked.calls.items():
             call.cancel()
@@ -290,7 +298,7 @@ class Regions(Generic[T]):
             region.counts["taken back"] += 1
         await asyncio.gather(*asked.calls, return_exceptions=True)
 
-    async def _watch(self, region: Region[T]) -> None:
+    async def _watch(self, region: Region[P, T]) -> None:
         while True:
             up = False
             with contextlib.suppress(SiteError, TimeoutError, OSError):

@@ -56,8 +56,8 @@ class Fake:
         return self.fails is None
 
 
-def regions(*fakes: Fake, policy: Policy | None = None) -> Regions[bytes]:
-    made = [Region[bytes](site=f.site, send=f.send, probe=f.probe) for f in fakes]
+def regions(*fakes: Fake, policy: Policy | None = None) -> Regions[bytes, bytes]:
+    made = [Region[bytes, bytes](site=f.site, send=f.send, probe=f.probe) for f in fakes]
     return Regions(made, clock=SystemClock(), policy=policy, size_of=len)
 
 
