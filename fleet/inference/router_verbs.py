@@ -134,7 +134,7 @@ def route(
 def front(
     region: Annotated[
         list[str],
-        typer.Argument(help="NAME=HOST:PORT,JURISDICTION of a region's gRPC door; two or more."),
+        typer.Argument(help="NAME=HOST:PORT,JURISDICTION of a region's door; two or more."),
     ],
     identity: Annotated[
         Path | None, typer.Option(help="A car's identity folder; default: no certificate.")
@@ -142,7 +142,10 @@ def front(
     policy: Annotated[
         Path | None, typer.Option(help="Folder of *.cedar and laws.toml; default: those shipped.")
     ] = None,
-    port: Annotated[int, typer.Option(help="Port of gRPC here; 0 takes a free one.")] = 8810,
+    http: Annotated[
+        bool, typer.Option(help="Doors are HTTP, here and there, streams included; else gRPC.")
+    ] = False,
+    port: Annotated[int, typer.Option(help="Port here; 0 takes a free one.")] = 8810,
     url_file: Annotated[
         Path | None, typer.Option(help="Write HOST:PORT here once the front is open.")
     ] = None,
@@ -157,13 +160,14 @@ def front(
 
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # regions that are down are expected
     from fleet.inference.client import ClientTls
-    from fleet.inference.front import open_front, place_of
+    from fleet.inference.front import place_of
+    from fleet.inference.front_opening import open_front
     from fleet.inference.policy import Policy
 
     tls = ClientTls.of_identity(identity) if identity else None
     rules = Policy.from_folder(policy) if policy else Policy.default()
     places = [place_of(text, tls) for text in region]
-    counts = open_front(places, policy=rules, port=port, url_file=url_file)
+    counts = open_front(places, policy=rules, port=port, url_file=url_file, http=http)
     if as_json:
         print(json.dumps(counts))
         return
