@@ -33,7 +33,7 @@ lint: setup
 # Opt-in: a minute for each reader of what comes from outside, by coverage; needs atheris.
 fuzz: setup
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
-	for target in clip payload scrub manifest campaign words expression video bundle session; do \
+	for target in clip payload scrub manifest campaign words expression video bundle session oip-grpc oip-http fusion; do \
 		.venv/bin/python tests/fuzz/hunt.py $$target 60 || exit 1; done
 
 # CommonRoad's judge and planners of others, apart from the house; bench commonroad uses them if there.

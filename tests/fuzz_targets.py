@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fuzz_oip
 import fuzz_orbit
 from lake_parts import RATE_HZ, RIG, observation, tick
 from mcap.records import Message, Metadata
@@ -157,6 +158,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "expression": expression,
     "video": video,
     **fuzz_orbit.TARGETS,
+    **fuzz_oip.TARGETS,
 }
 
 
@@ -164,6 +166,8 @@ def seeds(name: str) -> list[bytes]:
     """Return whole examples of what a target reads."""
     if name in fuzz_orbit.TARGETS:
         return fuzz_orbit.seeds(name)
+    if name in fuzz_oip.TARGETS:
+        return fuzz_oip.seeds(name)
     if name in ("clip", "scrub"):
         return [_clip_bytes()]
     if name == "payload":

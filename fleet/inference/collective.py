@@ -149,20 +149,20 @@ class Reporting:
         if request is None:
             raise MalformedRequestError("a report says whose it is and when: send the request too")
         tracks = _tracks(inputs[ASK_TRACKS], inputs[ORIGIN])
-        columns, delta_s = inputs[COVARIANCE].astype(np.float64), inputs[DELTA].astype(np.float64)
+        columns, delta_s = inputs[COVARIANCE], inputs[DELTA]
         if not len(tracks) == len(columns) == len(delta_s):
             raise MalformedRequestError(
                 f"{len(tracks)} objects, {len(columns)} covariances, {len(delta_s)} times"
             )
         if not bool(((delta_s >= 0.0) & (delta_s <= LASTS_S)).all()):
             raise MalformedRequestError(f"an object was measured over {LASTS_S} s before, or after")
-        xx, xy, yy = columns.T
-        positive = (xx > 1e-4) & (yy > 1e-4) & (xx * yy - xy**2 > 1e-8) & (xx + yy < 1e4)
-        if not bool(positive.all()):
+        if not (bool(np.isfinite(columns).all()) and _positive(columns.astype(np.float64))):
             raise MalformedRequestError("a covariance is none: not positive, or not finite")
-        cov_m2 = columns[:, [0, 1, 1, 2]].reshape(-1, 2, 2)
+        cov_m2 = columns[:, [0, 1, 1, 2]].reshape(-1, 2, 2).astype(np.float64)
         sigma = np.full(len(tracks), _SPEED_SIGMA_MPS)
-        seen = carry(Seen(tracks=tracks, cov_m2=cov_m2, speed_sigma_mps=sigma), delta_s)
+        seen = carry(
+            Seen(tracks=tracks, cov_m2=cov_m2, speed_sigma_mps=sigma), delta_s.astype(np.float64)
+        )
         self._reports.put(_station(request), Report(utc_ns=request.input_utc_ns, seen=seen))
         return {"taken": np.array([len(tracks)], np.int64)}
 
@@ -243,6 +243,13 @@ class Collective:
             tracks=rows_of(tracks[order]),
             reason=reason,
         )
+
+
+def _positive(columns: np.ndarray) -> bool:
+    """Return whether each row of xx, xy, yy is a covariance that a sensor could have, m2."""
+    xx, xy, yy = columns.T
+    sane = (xx > 1e-4) & (yy > 1e-4) & (xx * yy - xy**2 > 1e-8) & (xx + yy < 1e4)
+    return bool(sane.all())
 
 
 class _Answer(Mapping[str, np.ndarray]):
