@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from explain_parts import records, tiny_explainer
+from interop_parts import interop
 from site_parts import EDGE, ask
 
 from fleet.inference.client import SiteRefusedError, UnreachableSiteError
@@ -205,6 +206,23 @@ def test_the_client_hears_it_piece_by_piece_and_is_told_why_not(site: Explaining
                 [p async for p in client.explain(red())]
 
     asyncio.run(use())
+
+
+def test_openai_s_own_client_hears_the_same(site: Explaining) -> None:
+    request = ask(workload="explanation", tier="conversational", lasts_s=30, freshness_s=60.0)
+    record = wire.to_bytes(red()).decode()
+    told = interop(
+        Path(__file__).parent / "openai_peer.py",
+        f"http://127.0.0.1:{site.port}",
+        record,
+        wire.to_bytes(request).decode(),
+    )
+    heard = json.loads(told)
+    assert "".join(heard["pieces"]) == heard["whole"]
+    assert heard["whole"].startswith("because the light is red")
+    assert len(heard["pieces"]) >= 3
+    assert (heard["model"], heard["site"]) == ("tiny@1", "edge-1")
+    assert heard["refused"] == "UnknownModelError"
 
 
 def test_policy_and_receipts_hold_for_explanations_too(tmp_path: Path) -> None:
