@@ -160,9 +160,8 @@ class Reporting:
             raise MalformedRequestError("a covariance is none: not positive, or not finite")
         cov_m2 = columns[:, [0, 1, 1, 2]].reshape(-1, 2, 2).astype(np.float64)
         sigma = np.full(len(tracks), _SPEED_SIGMA_MPS)
-        seen = carry(
-            Seen(tracks=tracks, cov_m2=cov_m2, speed_sigma_mps=sigma), delta_s.astype(np.float64)
-        )
+        measured = Seen(tracks=tracks, cov_m2=cov_m2, speed_sigma_mps=sigma)
+        seen = carry(measured, delta_s.astype(np.float64))
         self._reports.put(_station(request), Report(utc_ns=request.input_utc_ns, seen=seen))
         return {"taken": np.array([len(tracks)], np.int64)}
 
