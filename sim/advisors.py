@@ -187,7 +187,7 @@ class AdvisedCar:
         seed: int = 0,
     ) -> None:
         self._episode, self._adviser, self._delay_s = episode, adviser, delay_s
-        self._views, self._clock = Views(episode), FakeClock()
+        self.views, self._clock = Views(episode), FakeClock()
         self._dice = np.random.default_rng((17, seed, episode.scenario.seed))
         self._coming: deque[tuple[int, Advice]] = deque()
         self._box, self._number = Mailbox(), 0
@@ -215,7 +215,7 @@ class AdvisedCar:
         """Return the observation with only those whom the ego sees, as mere detections."""
         scene = obs.traffic
         assert scene is not None
-        seen = np.isin(scene.tracks["track_id"], self._views.own())
+        seen = np.isin(scene.tracks["track_id"], self.views.own())
         seen |= scene.tracks["kind"] == KINDS.index("other")  # red lights, as things
         tracks = scene.tracks[seen].copy()
         tracks["track_id"] = tracks["age_ticks"] = 0
@@ -258,7 +258,7 @@ class AdvisedCar:
 
     def _rows(self) -> np.ndarray:
         """Return what others see, with the errors of seeing, in the car's local frame."""
-        table = self._episode.actors.table[self._views.others()]
+        table = self._episode.actors.table[self.views.others()]
         origin = self._episode.origin_m
         rows = np.zeros((len(table), len(ADVISED_COLUMNS)))
         velocity = table["speed_mps"]

@@ -124,6 +124,13 @@ def explain_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
     return explain_bench(frames=frames, progress=progress, bundle=bundle)
 
 
+def advice_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
+    """Drive past somebody hidden, told and not; drive every family with the truth and with lies."""
+    from sim.bench_advice import advice_bench
+
+    return advice_bench(frames=frames, progress=progress, bundle=bundle)
+
+
 def tiers_row(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
     """Measure the five latency tiers over emulated links, all links cut, and a killed region."""
     from sim.bench_tiers import tiers_bench
@@ -149,6 +156,7 @@ BENCHES: dict[str, tuple[Callable[..., Bench], int]] = {
     "hyperscale": (hyperscale_row, 700),
     "links": (links_row, 1_000),
     "tiers": (tiers_row, 402),
+    "advice": (advice_row, 2),
     "router": (router_row, 240),
     "explain": (explain_row, 30),
     "soak": (soak_bench, SOAK_FRAMES),
