@@ -47,15 +47,15 @@ class Tenant:
         name: as its requests say.
         authority: PEM of the authority that signs its cars' certificates; "" for callers without.
         home: its ROADLOOP_HOME, where this machine has it: then revoked cars are shut out at once.
-        rate_per_s, burst: of its token bucket, requests.
+        rate_per_s, burst: of its token bucket, requests; a hundred cars ask ten times a second.
     """
 
     SCHEMA: ClassVar[str] = "tenant/1"
     name: str
     authority: str = ""
     home: str = ""
-    rate_per_s: float = 100.0
-    burst: float = 200.0
+    rate_per_s: float = 1_000.0
+    burst: float = 2_000.0
 
     def __post_init__(self) -> None:
         require_finite("Tenant", rate_per_s=self.rate_per_s, burst=self.burst)
