@@ -11,6 +11,7 @@ from fleet.inference import router_verbs
 from fleet.inference.batch_verbs import batch_app
 from fleet.inference.explain_verbs import explain_app
 from fleet.inference.hyperscale_verbs import hyperscale_app
+from fleet.inference.load_verb import load
 from fleet.inference.verbs import infer_app
 from fleet.orbit.verbs import orbit_app
 
@@ -27,6 +28,7 @@ app.add_typer(campaign_app, name="campaign")
 infer_app.add_typer(explain_app, name="explain")
 infer_app.add_typer(hyperscale_app, name="hyperscale")
 infer_app.add_typer(batch_app)
+infer_app.command()(load)
 router_verbs.add(infer_app)
 app.add_typer(infer_app, name="infer")
 app.add_typer(orbit_app, name="orbit")

@@ -27,8 +27,8 @@ from vehicle.contracts.inference import TIER_BAND_MS
 
 Told = Callable[[float], None]
 
-RATE_HZ: Final = 4.0
-"""Explanations asked for per second; more stream side by side when one takes longer than 250 ms."""
+RATE_HZ: Final = 6.0
+"""Explanations asked for per second, at random: some stream side by side."""
 
 ITL_MS: Final = 100.0
 """Between two words: slower than that reads as halting."""

@@ -95,6 +95,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
         FLEET | COMMAND,
     ),
     "fleet.inference.verbs": ({"fleet", "vehicle.contracts", "vehicle.clock"}, FLEET | COMMAND),
+    "fleet.inference.load_verb": ({"fleet", "vehicle.contracts", "vehicle.clock"}, FLEET | COMMAND),
     "fleet.inference.router_verbs": (
         {"fleet", "vehicle.contracts", "vehicle.clock"},
         FLEET | COMMAND,
@@ -192,6 +193,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "sim.orbit_cargo": ({"sim", "vehicle", "fleet"}, SIM),
     "sim.orbit_relay": ({"sim", "vehicle", "fleet"}, SIM),
     "sim.orbit_script": ({"sim", "vehicle", "fleet"}, SIM),
+    "sim.orbit_time": ({"sim", "vehicle", "fleet"}, SIM),
     "sim.orbit_verb": ({"sim", "vehicle"}, SIM | COMMAND),
     "sim.uplink_count": ({"sim", "vehicle", "datalake"}, SIM),
     "roadloop": (set(PACKAGES), COMMAND),

@@ -58,6 +58,7 @@ def ordinary() -> None:
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     with suppress(OSError):
         os.sched_setaffinity(0, range(os.cpu_count() or 1))
+    ctypes.CDLL(None).munlockall()  # or all that is loaded from now on would be locked as well
 
 
 @contextmanager

@@ -139,7 +139,7 @@ def ask(
     tls = ClientTls.of_identity(identity) if identity else None
     clock = SystemClock()
     with Client(address, tls) as client:
-        arrays = _arrays(client, model, inputs)
+        arrays = arrays_for(client, model, inputs)
         request = make_request(
             clock,
             tenant=tenant,
@@ -165,7 +165,9 @@ def ask(
         print(f"  {name} {array.dtype} {list(array.shape)}")
 
 
-def _arrays(client: "Client", model: str, inputs: Path | None) -> "dict[str, np.ndarray[Any, Any]]":
+def arrays_for(
+    client: "Client", model: str, inputs: Path | None
+) -> "dict[str, np.ndarray[Any, Any]]":
     """Return the arrays of a file, or zeros."""
     import numpy as np
 
