@@ -4,8 +4,11 @@ from vehicle.config import RIG_R
 from vehicle.contracts.advice import Advice, SpeedCap
 from vehicle.contracts.bundle import Lineage, ModelBundle, TensorSpec
 from vehicle.contracts.campaign import DEFAULT_CAMPAIGN
+from vehicle.contracts.caption import Caption
 from vehicle.contracts.clip import ClipManifest, ClipSummary, FileEntry, TriggerEvent
+from vehicle.contracts.decision import Actor, Decision, DecisionRecord, Factor
 from vehicle.contracts.ego import ControlCommand, EgoState
+from vehicle.contracts.explainer import Explainer
 from vehicle.contracts.inference import InferenceReply, InferenceRequest, Receipt
 from vehicle.contracts.judged import Judged
 from vehicle.contracts.release import Release
@@ -154,6 +157,64 @@ EXAMPLES = {
         model_digest=SHA,
         frames=40,
         files=(FileEntry(name=f"{SHA}.npz", sha256=SHA, size_bytes=9),),
+    ),
+    "decision": DecisionRecord(
+        source="red_runner/100/3",
+        frame_id=120,
+        speed_mps=8.0,
+        accel_mps2=-0.5,
+        aside_m=0.1,
+        limit_mps=13.9,
+        lane_width_m=3.5,
+        light="red",
+        light_m=23.0,
+        yield_m=None,
+        bend_m=40.0,
+        bend_1pm=0.02,
+        left_lane_m=0.0,
+        right_lane_m=60.0,
+        rung="full",
+        actors=(
+            Actor(
+                actor_id=17,
+                kind="pedestrian",
+                ahead_m=12.0,
+                aside_m=1.5,
+                along_mps=0.0,
+                across_mps=-1.5,
+                length_m=0.5,
+                width_m=0.5,
+                height_m=1.75,
+            ),
+        ),
+        decision=Decision(longitudinal="stop", lateral="keep the lane", demand_mps2=-2.0),
+        limited_by=("rss_longitudinal",),
+        causes=(Factor(kind="light"), Factor(kind="actor", actor_id=17)),
+        jointly=True,
+    ),
+    "caption": Caption(
+        clip_id=SHA,
+        frame_id=120,
+        model="explainer@1",
+        text="because the light is red 23 m ahead therefore stop and keep the lane.",
+        explained=True,
+        longitudinal="stop",
+        lateral="keep the lane",
+        factors=("light",),
+    ),
+    "explainer": Explainer(
+        name="explainer",
+        version=1,
+        layers=5,
+        heads=6,
+        size=32,
+        parameters=2_302_352,
+        records=7_226,
+        records_digest=SHA,
+        recipe="base",
+        steps=3_000,
+        seed=0,
+        graph_sha256=SHA,
     ),
     "release": Release(
         release_counter=2,
