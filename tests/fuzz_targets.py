@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fuzz_advice
 import fuzz_oip
 import fuzz_orbit
 from lake_parts import RATE_HZ, RIG, observation, tick
@@ -159,6 +160,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "video": video,
     **fuzz_orbit.TARGETS,
     **fuzz_oip.TARGETS,
+    **fuzz_advice.TARGETS,
 }
 
 
@@ -166,6 +168,8 @@ def seeds(name: str) -> list[bytes]:
     """Return whole examples of what a target reads."""
     if name in fuzz_orbit.TARGETS:
         return fuzz_orbit.seeds(name)
+    if name in fuzz_advice.TARGETS:
+        return fuzz_advice.seeds(name)
     if name in fuzz_oip.TARGETS:
         return fuzz_oip.seeds(name)
     if name in ("clip", "scrub"):

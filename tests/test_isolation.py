@@ -22,6 +22,7 @@ from vehicle.clock import SystemClock
 from vehicle.drive import Drive
 from vehicle import recorder, uplink, installer, replay, sources, perception, cli
 from vehicle import processes, supervisor, shadow, sender, onroad, road
+from vehicle import offboard, offboard_link, site_link
 """
 LAKE = "from datalake import lake, ingest, label, mine, dataset, cli"
 FLEET = """
