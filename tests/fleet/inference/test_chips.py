@@ -51,6 +51,20 @@ def test_ratios_are_those_of_the_published_figures() -> None:
     assert table["NVIDIA A2"].context_tokens == 0
 
 
+def test_the_page_shows_the_table_as_it_is() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "inference-contexts.md").read_text()
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    shown = {row[1]: row for row in rows if len(row) == 8}
+    for chip in chips():
+        row = shown[chip.name]
+        assert row[0] == f"| {chip.context}"
+        assert row[2] == (", ".join(f"{p} {c.value:g}" for p, c in chip.tops.items()) or "?")
+        for cell, text in ((chip.watts, row[3]), (chip.bandwidth_gbps, row[5])):
+            assert text == (f"{cell.value:,g}" if cell else "?")
+        tokens = f"{chip.context_tokens:,}" if chip.context_tokens is not None else "?"
+        assert row[7] == f"{tokens} |"
+
+
 def test_joules_are_of_what_is_busy_and_what_is_sent() -> None:
     found = joules("server-core", "lte", 0.01, 100_000)
     assert found.compute == pytest.approx(4.4 * 0.01 * 1.5)
