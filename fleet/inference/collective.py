@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from fleet.inference.fusion import Fused, Seen, carry, merge, near, occupied
+from fleet.inference.fusion import Fused, Seen, carry, merge, near, occupied, on_wheels
 from fleet.inference.oip_model import Pace
 from fleet.inference.oip_tensors import ANY_SIZE, BYTES
 from fleet.inference.policy import Site
@@ -72,6 +72,13 @@ _FAR_M: Final = 1e5
 _SPEED_SIGMA_MPS: Final = 0.7
 _BODY: Final = (4.6, 1.9, 1.6)
 """Length, width, height of a car that says nothing of its own size, m."""
+
+_AHEAD_M: Final = 1.35
+"""Of the rear axle, where its pose is, to the middle of its body."""
+
+_ITSELF_M: Final = (5.0, 1.5)
+"""A vehicle whose middle lies no further along and across from the car's own is the car: another
+cannot stand there, and clocks that are a tenth of a second apart put it there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -220,7 +227,10 @@ class Collective:
         self, request: InferenceRequest, fused: Fused, station: str, ego: np.ndarray
     ) -> Advice:
         """Return the nearest whom the car does not perceive, in its local frame."""
-        hidden = [i for i, names in enumerate(fused.stations) if station not in names]
+        itself = _itself(fused.tracks, ego)
+        hidden = [
+            i for i, names in enumerate(fused.stations) if station not in names and not itself[i]
+        ]
         tracks = fused.tracks[hidden]
         tracks["x_m"] -= ego[4]
         tracks["y_m"] -= ego[5]
@@ -308,6 +318,15 @@ def _tracks(rows: np.ndarray, origin_m: np.ndarray) -> np.ndarray:
     return tracks
 
 
+def _itself(tracks: np.ndarray, ego: np.ndarray) -> np.ndarray:
+    """Return which tracks, in the site's frame, are the car that asks."""
+    c, s = np.cos(ego[2]), np.sin(ego[2])
+    dx, dy = tracks["x_m"] - ego[0] - ego[4], tracks["y_m"] - ego[1] - ego[5]
+    along, across = c * dx + s * dy - _AHEAD_M, c * dy - s * dx
+    near_by = (np.abs(along) <= _ITSELF_M[0]) & (np.abs(across) <= _ITSELF_M[1])
+    return np.asarray(near_by & on_wheels(tracks["kind"]))
+
+
 def _own(tracks: np.ndarray, ego: np.ndarray) -> Seen:
     """Return what the car that asks perceives, itself included; in the site's frame.
 
@@ -318,6 +337,8 @@ def _own(tracks: np.ndarray, ego: np.ndarray) -> Seen:
     vx_mps, vy_mps = speed_mps * np.cos(yaw_rad), speed_mps * np.sin(yaw_rad)
     body = (float(KINDS.index("car")), x_m, y_m, yaw_rad, *_BODY, vx_mps, vy_mps, 1.0)
     own = tracks_of([body])
+    own["x_m"] += _AHEAD_M * np.cos(yaw_rad)
+    own["y_m"] += _AHEAD_M * np.sin(yaw_rad)
     own["x_m"] += east_m
     own["y_m"] += north_m
     both = np.concatenate([own, tracks])

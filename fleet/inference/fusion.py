@@ -65,6 +65,11 @@ class Fused:
     stations: tuple[tuple[str, ...], ...]
 
 
+def on_wheels(kind: np.ndarray) -> np.ndarray:
+    """Return which kinds have four wheels or more."""
+    return np.asarray(_GROUP[kind] == 0)
+
+
 def carry(seen: Seen, dt_s: float | np.ndarray) -> Seen:
     """Return what a station would perceive later, and how much less surely.
 

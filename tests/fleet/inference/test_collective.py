@@ -119,11 +119,21 @@ def test_answer_is_in_the_local_frame_of_the_car_at_its_instant() -> None:
 
 def test_car_is_not_told_of_itself_nor_of_whom_it_sees() -> None:
     junction = Junction()
-    itself = someone(0.4, 0.2, kind=CAR, vx_mps=8.0)
+    itself = someone(1.6, 0.2, kind=CAR, vx_mps=8.0)
     junction.report(itself, someone(18.0, 3.5), someone(40.2, -2.0, kind=CAR))
     advice, _ = junction.advise(someone(18.4, 3.2), someone(40.0, -2.0, kind=TRUCK))
     assert advice.tracks == ()
     assert advice.reason == "nobody whom the car does not perceive"
+
+
+@pytest.mark.parametrize("late_s", [-0.2, 0.2])
+def test_car_is_not_told_of_itself_by_a_station_whose_clock_is_off(late_s: float) -> None:
+    junction, yaw_rad = Junction(), 0.7
+    there = 1.35 + 12.0 * late_s
+    velocity = {"vx_mps": 12.0 * math.cos(yaw_rad), "vy_mps": 12.0 * math.sin(yaw_rad)}
+    place = 30.0 + there * math.cos(yaw_rad), 5.0 + there * math.sin(yaw_rad)
+    junction.report(someone(*place, kind=CAR, yaw_rad=yaw_rad, **velocity))
+    assert junction.advise(ego=(30.0, 5.0, yaw_rad, 12.0, 0.0, 0.0))[0].tracks == ()
 
 
 def test_what_two_stations_see_is_told_once_and_two_who_stand_together_twice() -> None:
