@@ -12,6 +12,7 @@ from sim.export_verb import export
 from sim.link_verb import link
 from sim.live_verb import live
 from sim.logged_verb import logged
+from sim.orbit_verb import orbit
 
 app = typer.Typer(no_args_is_help=True, help="The proving ground: drive, render, generate frames.")
 
@@ -291,7 +292,7 @@ def evaluate(
         raise typer.Exit(1)
 
 
-for verb in (logged, commonroad, export, live, decisions, link):
+for verb in (logged, commonroad, export, live, decisions, link, orbit):
     app.command()(verb)
 
 

@@ -12,7 +12,7 @@ from tuf.api.exceptions import DownloadHTTPError
 from vehicle import bundles
 from vehicle.contracts import parcel
 
-PARCEL_URL: Final = "parcel:"
+PARCEL_URL: Final = "parcel"
 """Stands where a gateway's address stands."""
 
 MAX_BYTES: Final = bundles.MAX_ARCHIVE_BYTES + (8 << 20)

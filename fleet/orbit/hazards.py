@@ -65,11 +65,11 @@ class HazardModel:
     """
 
     name, version = "hazards", "1"
-    inputs = (
+    inputs: tuple[TensorSpec, ...] = (
         TensorSpec(name=ASK_TRACKS, shape=(ANY_SIZE, len(ADVISED_COLUMNS)), dtype="float32"),
         TensorSpec(name=ASK_EGO, shape=(len(EGO_COLUMNS),), dtype="float64"),
     )
-    outputs = (TensorSpec(name=ANSWER, shape=(1,), dtype=BYTES),)
+    outputs: tuple[TensorSpec, ...] = (TensorSpec(name=ANSWER, shape=(1,), dtype=BYTES),)
 
     def __init__(
         self,

@@ -5,6 +5,7 @@ Source: own work.
 
 import time
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -54,61 +55,84 @@ class MissionClock:
     Args:
         course: None: the machine's own time.
         offset_s: how wrong it is, s; positive: ahead.
+        path: file of the course; read again when it is another one.
     """
 
     def __init__(
-        self, course: Course | None = None, *, offset_s: float = 0.0, base: Clock | None = None
+        self,
+        course: Course | None = None,
+        *,
+        offset_s: float = 0.0,
+        path: Path | None = None,
+        base: Clock | None = None,
     ) -> None:
-        self._base, self._course = base or SystemClock(), course
+        self._base, self._set, self._path = base or SystemClock(), course, path
         self._offset_ns = int(offset_s * 1e9)
-
-    @classmethod
-    def read(cls, path: Path | None, offset_s: float = 0.0) -> "MissionClock":
-        """Return the clock of a course in a file; without one, the machine's."""
-        course = wire.from_bytes(Course, path.read_bytes()) if path else None
-        return cls(course, offset_s=offset_s)
+        self._seen = (0, 0)
 
     def utc_ns(self) -> int:
         """Return mission time, UTC."""
-        if self._course is None:
+        course = self._course()
+        if course is None:
             return self._base.utc_ns() + self._offset_ns
-        return self._course.utc_ns(self._base.mono_ns()) + self._offset_ns
+        return course.utc_ns(self._base.mono_ns()) + self._offset_ns
 
     def mono_ns(self) -> int:
-        """Return mission time; it never goes back."""
-        return self.utc_ns() if self._course else self._base.mono_ns()
+        """Return mission time where there is a course: it never goes back either."""
+        return self._base.mono_ns() if self._course() is None else self.utc_ns()
 
     def sleep_until(self, mono_ns: int) -> None:
         """Wait until `mono_ns` of `mono_ns()`."""
-        if self._course is None:
+        if self._course() is None:
             self._base.sleep_until(mono_ns)
         else:
             time.sleep(self.wall_s(mono_ns))
 
     def wall_s(self, utc_ns: int) -> float:
         """Return how many seconds of the machine it is until a mission's time; 0 when past."""
-        if self._course is None:
+        course = self._course()
+        if course is None:
             return max(0.0, (utc_ns - self.utc_ns()) * 1e-9)
-        due = self._course.mono_ns(utc_ns - self._offset_ns)
+        due = course.mono_ns(utc_ns - self._offset_ns)
         return max(0.0, (due - self._base.mono_ns()) * 1e-9)
+
+    def _course(self) -> Course | None:
+        if self._path is not None:
+            stat = self._path.stat()
+            mark = (stat.st_ino, stat.st_mtime_ns)
+            if mark != self._seen:
+                self._set, self._seen = wire.from_bytes(Course, self._path.read_bytes()), mark
+        return self._set
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """A time to go slowly through.
+
+    Args:
+        speed: mission seconds a second.
+    """
+
+    start_utc_ns: int
+    end_utc_ns: int
+    speed: float
 
 
 def hurried(
-    busy: list[tuple[int, int]], start_utc_ns: int, end_utc_ns: int, mono_ns: int, fast: float,
-    slow: float,
-) -> Course:  # fmt: skip
-    """Return a course that hurries through what is not busy.
+    stretches: Sequence[Stretch], start_utc_ns: int, end_utc_ns: int, mono_ns: int, fast: float
+) -> Course:
+    """Return a course that hurries through what is in no stretch; of several the slowest counts.
 
     Args:
-        busy: stretches (from, to) of mission time in which something happens, UTC ns.
         mono_ns: the machine's time at the start.
-        fast, slow: mission seconds a second, outside and within.
+        fast: mission seconds a second outside the stretches.
     """
-    edges = sorted({start_utc_ns, end_utc_ns, *(t for pair in busy for t in pair)})
-    edges = [t for t in edges if start_utc_ns <= t <= end_utc_ns]
+    marks = {start_utc_ns, end_utc_ns}
+    marks |= {t for s in stretches for t in (s.start_utc_ns, s.end_utc_ns)}
+    edges = sorted(t for t in marks if start_utc_ns <= t <= end_utc_ns)
     knots, now = [(mono_ns, start_utc_ns)], mono_ns
     for a, b in pairwise(edges):
-        speed = slow if any(s <= a and b <= e for s, e in busy) else fast
-        now += max(1, int((b - a) / speed))
+        here = [s.speed for s in stretches if s.start_utc_ns <= a and b <= s.end_utc_ns]
+        now += max(1, int((b - a) / min([fast, *here])))
         knots.append((now, b))
     return Course(knots=tuple(knots))

@@ -51,7 +51,7 @@ class Node:
         plan = ContactPlan.read(Path(config.plan))
         me = plan.node(config.name)
         self.eid = Eid.parse(me.eid)
-        self.clock = clock or MissionClock.read(course, config.clock_offset_s)
+        self.clock = clock or MissionClock(path=course, offset_s=config.clock_offset_s)
         self.store = Store(Path(config.store), config.quota_bytes)
         self._config = config
         self._limits = Limits(size_bytes=config.max_bundle_bytes)
