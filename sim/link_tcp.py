@@ -152,7 +152,8 @@ class Flow:
             return
         now_s = self._line.now_s
         if not self._sent and now_s - self._last_sent_s > self._rto_s():
-            self._window = min(self._window, float(FIRST_WINDOW))  # RFC 2861: after a pause
+            self._threshold = max(self._threshold, 0.75 * self._window)  # RFC 2861: after a pause
+            self._window = min(self._window, float(FIRST_WINDOW))
         limit = min(int(self._window), WINDOW_BYTES // MSS_BYTES)
         while self._flying < limit:
             if self._again:
