@@ -19,10 +19,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from fleet.inference.policy import Decision
-from vehicle.contracts.wire import RefusedError
+from fleet.inference.refusals import SiteRefusalError
 
 Address = tuple[str, int]
 
@@ -39,8 +39,11 @@ LEAST_ABI: Final = 4
 PR_SET_NO_NEW_PRIVS: Final = 38
 
 
-class EgressRefusedError(RefusedError):
+class EgressRefusedError(SiteRefusalError):
     """This process may not connect to anywhere, or not with this data."""
+
+    GRPC: ClassVar[str] = "PERMISSION_DENIED"
+    HTTP: ClassVar[int] = 403
 
 
 @dataclass(slots=True)

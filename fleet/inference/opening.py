@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from fleet.inference import collective
-from fleet.inference.egress import seal
+from fleet.inference.egress import Guard, seal
 from fleet.inference.energy import PROCESSORS
+from fleet.inference.forward import Beyond, beyond_of, forwarded
 from fleet.inference.oip_model import EngineModel, Model
 from fleet.inference.policy import Policy, Site
 from fleet.inference.receipts import Receipts
@@ -50,6 +51,8 @@ class Opening:
         host, grpc_port, http_port: where to listen; port 0 takes a free one.
         names: by which cars reach it, beside those of this machine.
         url_file: the addresses are written here, as JSON, once the site is open.
+        forward: MODEL=NAME@HOST:PORT,JURISDICTION: asked elsewhere with data that may leave; ""
+            for none. On premises only.
     """
 
     site: Site
@@ -66,6 +69,7 @@ class Opening:
     url_file: Path | None = None
     threads: int = 1
     at_once: int = 1
+    forward: str = ""
 
 
 Behind = Callable[[], AbstractAsyncContextManager[Sequence[Model]]]
@@ -81,15 +85,25 @@ def open_site(opening: Opening, home: Home, behind: Behind | None = None) -> dic
         OnPremError: context on-prem, without certificates or receipts.
         RefusedError: as named by bundles, policies, tenants, receipts, ports.
     """
+    guard, beyond = None, beyond_of(opening.forward) if opening.forward else None
     if opening.site.context == "on-prem":
         if opening.plain or opening.receipts is None:
             lacking = "certificates (without --plain)" if opening.plain else "--receipts FILE"
             raise OnPremError(f"a site on premises needs {lacking}")
-        seal()
-    return asyncio.run(_live(opening, home, behind))
+        guard = seal([beyond.address] if beyond else [])
+    elif beyond:
+        raise OnPremError("only a site on premises is sealed, and forwards through the seal")
+    counts = asyncio.run(_live(opening, home, behind, guard, beyond))
+    return counts if guard is None else {**counts, "egress_refused": dict(guard.refused)}
 
 
-async def _live(opening: Opening, home: Home, behind: Behind | None) -> dict[str, Any]:
+async def _live(
+    opening: Opening,
+    home: Home,
+    behind: Behind | None,
+    guard: Guard | None,
+    beyond: Beyond | None,
+) -> dict[str, Any]:
     clock, ended = SystemClock(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
@@ -104,6 +118,9 @@ async def _live(opening: Opening, home: Home, behind: Behind | None) -> dict[str
         models = (
             await stack.enter_async_context(behind()) if behind else _models(opening, stack, clock)
         )
+        if guard and beyond:
+            way = forwarded(beyond, home=opening.site, policy=policy, guard=guard, clock=clock)
+            models = [*models, await stack.enter_async_context(way)]
         async with serve_site(
             models,
             site=opening.site,

@@ -56,6 +56,12 @@ def serve(
     ] = False,
     threads: Annotated[int, typer.Option(help="Of a network's runtime.")] = 1,
     at_once: Annotated[int, typer.Option(help="Answers worked on side by side.")] = 1,
+    forward: Annotated[
+        str,
+        typer.Option(
+            help="MODEL=NAME@HOST:PORT,JURISDICTION: asked there with what may leave on-prem."
+        ),
+    ] = "",
     url_file: Annotated[
         Path | None, typer.Option(help="Write the addresses here, as JSON, once it is open.")
     ] = None,
@@ -65,7 +71,8 @@ def serve(
 
     Both sides show certificates, as at `roadloop fleet serve`. Earliest deadline first; what would
     come too late, too often, forged or replayed is refused by name. A site on premises keeps
-    receipts and connects to nobody. At the end it says what it answered and refused.
+    receipts and connects to nobody, but where --forward says, with data of nobody. At the end it
+    says what it answered and refused.
     """
     import os
 
@@ -96,6 +103,7 @@ def serve(
         url_file=url_file,
         threads=threads,
         at_once=at_once,
+        forward=forward,
     )
     counts = open_site(opening, Home.here())
     if as_json:

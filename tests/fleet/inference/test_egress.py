@@ -1,14 +1,20 @@
 """A sealed process is called and calls nobody: tried from Python, from gRPC and from bare C."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
 import textwrap
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from site_parts import Echo, site
+
+from fleet.inference.forward import beyond_of
+from vehicle.contracts.wire import ContractError
 
 HEAD = """
 import ctypes, json, os, socket, struct, sys
@@ -159,3 +165,51 @@ def test_a_sealed_process_still_answers(outside: Listener, door: Listener) -> No
         with socket.create_connection(("127.0.0.1", int(process.stdout.readline()))) as reached:
             assert reached.recv(10) == b"here"
     assert process.returncode == 0
+
+
+FORWARDING = """
+import asyncio
+from dataclasses import replace
+from site_parts import ask, tensors
+from fleet.inference.egress import EgressRefusedError
+from fleet.inference.forward import beyond_of, forwarded
+from fleet.inference.policy import Policy, Site
+from vehicle.clock import SystemClock
+guard = seal([("127.0.0.1", door)])
+yard = Site(name="yard", context="on-prem", jurisdiction="DE")
+async def main():
+    way = forwarded(beyond_of(f"echo=region@127.0.0.1:{door},FR"), home=yard,
+                    policy=Policy.default(), guard=guard, clock=SystemClock())
+    told = []
+    async with way as model:
+        for data_class in ("anonymised", "pixels", "features", "personal"):
+            try:
+                outputs = await model.infer(tensors(), ask(data_class=data_class))
+                told.append(len(outputs["x"]))
+            except EgressRefusedError as error:
+                told.append(str(error).partition(":")[0])
+        socket_tried = outcome(lambda: socket.create_connection(("127.0.0.1", door)))
+    tell(told=told, refused=guard.refused, tried=socket_tried)
+asyncio.run(main())
+"""
+
+
+def test_a_sealed_site_forwards_what_tells_of_nobody_and_nothing_else() -> None:
+    model = Echo()
+    with site(model) as served:
+        words = [sys.executable, "-c", HEAD + FORWARDING, "0", str(served.http_port)]
+        root = Path(__file__).parents[3]
+        environment = {**os.environ, "PYTHONPATH": f"{root}:{root / 'tests'}"}
+        done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["told"] == [3, "EgressRefusedError", 3, "EgressRefusedError"]
+    assert facts["refused"] == {"EgressRefusedError": 2, f"127.0.0.1:{served.http_port}": 1}
+    assert facts["tried"] == "EgressRefusedError"
+    assert [r.data_class for r in model.asked if r] == ["anonymised", "features"]
+
+
+def test_what_names_no_model_elsewhere_is_refused() -> None:
+    for text in ("echo", "echo=region@127.0.0.1:x,FR", "echo=region@127.0.0.1:1,France"):
+        with pytest.raises(ContractError):
+            beyond_of(text)
