@@ -31,7 +31,8 @@ def live(
         str, typer.Option(help="Address of `roadloop fleet serve`; without it nothing is sent.")
     ] = "",
     offboard: Annotated[
-        str, typer.Option(help="Site that is asked for advice, https://HOST:PORT[/MODEL].")
+        str,
+        typer.Option(help="Site that is asked for advice: https://HOST:PORT, or .../MODEL."),
     ] = "",
     real_time: Annotated[
         bool, typer.Option("--real-time/--best-effort", help="Ask for the real-time class.")

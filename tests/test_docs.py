@@ -1,5 +1,6 @@
 """The documents move with the code: every command, figure command and link is held here."""
 
+import contextlib
 import re
 import subprocess
 import sys
@@ -56,6 +57,13 @@ def test_command_reference_is_up_to_date(request: pytest.FixtureRequest) -> None
     if request.config.getoption("--update-refs"):
         COMMANDS.write_text(page)
     assert COMMANDS.read_text() == page, "run pytest tests/test_docs.py --update-refs and look"
+
+
+def test_the_help_of_every_command_can_be_shown() -> None:
+    """Words in square brackets are markup: some of them cannot be drawn."""
+    for path, command in every_command():
+        with typer.Context(command, info_name=path[-1]) as ctx, contextlib.redirect_stdout(None):
+            command.get_help(ctx)
 
 
 def test_every_command_and_option_says_what_it_does() -> None:

@@ -225,7 +225,8 @@ def drive(
         str, typer.Option(help="Address of `roadloop fleet serve`; without it nothing is sent.")
     ] = "",
     offboard: Annotated[
-        str, typer.Option(help="Site that is asked for advice, https://HOST:PORT[/MODEL].")
+        str,
+        typer.Option(help="Site that is asked for advice: https://HOST:PORT, or .../MODEL."),
     ] = "",
     campaign: Annotated[
         Path | None,

@@ -22,7 +22,13 @@ from vehicle.identity import Identity
 from vehicle.lifeline import OFFBOARD, Lifeline, NoteBook, be_nice, words
 from vehicle.offboard import Mailbox
 from vehicle.ring import Ring, Slot
-from vehicle.site_link import COUNTED, SiteAwayError, SiteLink
+from vehicle.site_link import (
+    COUNTED,
+    LateAnswerError,
+    SiteAwayError,
+    SiteLink,
+    SiteRefusedError,
+)
 from vehicle.telemetry_pb import decode_telemetry
 
 IDLE_S: Final = 0.003
@@ -74,7 +80,8 @@ class Asker:
             self._ask(slot.mono_ns, question(tick.scene, ego, self._settings.origin_m), reason)
         except tuple(COUNTED) as error:
             self.facts[COUNTED[type(error)]] += 1
-            self.facts |= {"ok": False, "detail": words(error)}
+            well = isinstance(error, LateAnswerError | SiteRefusedError)  # as links and sites are
+            self.facts |= {"ok": well, "detail": words(error)}
             if isinstance(error, SiteAwayError):
                 self._next_ns = self._clock.mono_ns() + AWAY_NS
         return True
