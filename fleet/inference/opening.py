@@ -94,7 +94,9 @@ def open_site(opening: Opening, home: Home, behind: Behind | None = None) -> dic
     elif beyond:
         raise OnPremError("only a site on premises is sealed, and forwards through the seal")
     counts = asyncio.run(_live(opening, home, behind, guard, beyond))
-    return counts if guard is None else {**counts, "egress_refused": dict(guard.refused)}
+    if guard is None:
+        return counts
+    return {**counts, "egress_refused": dict(guard.refused), "egress_kernel": guard.kernel}
 
 
 async def _live(

@@ -64,28 +64,32 @@ def check(path: Path, witnesses: Iterable[str] = ()) -> Chain:
     Raises:
         ReceiptChainError: names the line that does not hold, or the witness that is missing.
     """
+    previous, decisions, missing = FIRST, dict[str, int](), set(witnesses)
+    number, torn = 0, 0
     try:
-        lines = path.read_bytes().split(b"\n")
+        with path.open("rb") as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    torn = len(line)
+                    break
+                number += 1
+                receipt = _receipt(path, number, line[:-1])
+                if receipt.previous != previous:
+                    raise ReceiptChainError(
+                        f"{path} line {number} follows {receipt.previous[:12]}, but the one before "
+                        f"it is {previous[:12]}: it was changed, or lines were taken out or put in"
+                    )
+                previous = wire.digest(line[:-1])
+                missing.discard(previous)
+                decisions[receipt.decision] = decisions.get(receipt.decision, 0) + 1
     except OSError as error:
         raise ReceiptChainError(f"{path} cannot be read: {error}") from error
-    torn = len(lines.pop())
-    previous, decisions, missing = FIRST, dict[str, int](), set(witnesses)
-    for number, line in enumerate(lines, start=1):
-        receipt = _receipt(path, number, line)
-        if receipt.previous != previous:
-            raise ReceiptChainError(
-                f"{path} line {number} follows {receipt.previous[:12]}, but the one before it is "
-                f"{previous[:12]}: the line before was changed, or lines were taken out or put in"
-            )
-        previous = wire.digest(line)
-        missing.discard(previous)
-        decisions[receipt.decision] = decisions.get(receipt.decision, 0) + 1
     if missing:
         raise ReceiptChainError(
             f"{path} holds together, but not receipt {min(missing)[:12]} that a car was given: its "
             "end was cut off, or it was written anew"
         )
-    return Chain(count=len(lines), head=previous, torn_bytes=torn, decisions=decisions)
+    return Chain(count=number, head=previous, torn_bytes=torn, decisions=decisions)
 
 
 class Receipts:

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fleet.inference.receipts import (
     FIRST,
@@ -90,6 +92,21 @@ def test_every_change_to_what_was_written_is_found(tmp_path: Path, change: str) 
     with pytest.raises(ReceiptChainError):
         Receipts(path, site="munich", clock=FakeClock())
     assert path.read_bytes() == b"\n".join(lines) + b"\n"
+
+
+def test_no_byte_can_be_changed_unseen(tmp_path: Path) -> None:
+    path = tmp_path / "receipts.jsonl"
+    handed_out = written(path, 3)
+    whole = path.read_bytes()
+
+    @given(at=st.integers(0, len(whole) - 1), flip=st.integers(1, 255))
+    @settings(max_examples=300, deadline=None)
+    def changed(at: int, flip: int) -> None:
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ flip]) + whole[at + 1 :])
+        with pytest.raises(ReceiptChainError):
+            check(path, witnesses=handed_out)
+
+    changed()
 
 
 def test_an_end_that_was_cut_off_or_a_chain_written_anew_lacks_what_a_car_was_given(
