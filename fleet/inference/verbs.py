@@ -170,7 +170,9 @@ def ask(
     stages = ", ".join(f"{n} {us / 1e3:.2f}" for n, us in reply.timings_us.items())
     print(f"{reply.model_set} at {reply.site} ({reply.context}): {took_us / 1e3:.2f} ms ({stages})")
     for name, array in outputs.items():
-        print(f"  {name} {array.dtype} {list(array.shape)}")
+        texts = array.ravel()[:1].tolist() if array.dtype == object else []
+        said = "".join(f": {text.decode(errors='replace')[:400]}" for text in texts)
+        print(f"  {name} {'text' if texts else array.dtype} {list(array.shape)}{said}")
 
 
 def arrays_for(

@@ -83,10 +83,12 @@ def test_ask_takes_arrays_from_a_file_and_writes_the_answer(tmp_path: Path) -> N
         broken = tmp_path / "broken.npz"
         np.savez(broken, front=np.zeros(3, np.uint8))
         refused = ask(urls["grpc"], "base", "--inputs", broken)
+        advised = ask(urls["grpc"], "collective")
     assert first.exit_code == 0, first.output
     assert "base@" in first.stdout
     with np.load(tmp_path / "a.npz", allow_pickle=False) as answer:
         assert answer["heat"].shape == (1, 12, 50, 32)
+    assert "nobody whom the car does not perceive" in advised.output
     assert refused.exit_code == 1
     assert "MalformedRequestError" in str(refused.exception)
 
