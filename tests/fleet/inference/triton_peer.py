@@ -19,7 +19,7 @@ def messages() -> None:
 
     def walk(message, prefix=""):
         name = prefix + message.name
-        found[name] = {f.name: [f.number, f.type, f.label == 3] for f in message.fields}
+        found[name] = {f.name: [f.number, f.type, f.is_repeated] for f in message.fields}
         for inner in message.nested_types:
             walk(inner, f"{name}.")
 
