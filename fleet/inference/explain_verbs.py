@@ -34,7 +34,7 @@ def serve(
     ] = None,
     tenants: Annotated[
         Path | None,
-        typer.Option(help="TOML, a table a tenant; default: this home's cars are tenant 'home'."),
+        typer.Option(help="TOML, a table a tenant; default: this home's cars are tenant 'fleet'."),
     ] = None,
     policy: Annotated[
         Path | None, typer.Option(help="Folder of *.cedar and laws.toml; default: those shipped.")
@@ -109,7 +109,7 @@ def ask(
     identity: Annotated[
         Path | None, typer.Option(help="A car's identity folder; default: no certificate.")
     ] = None,
-    tenant: Annotated[str, typer.Option(help="Whose fleet asks.")] = "home",
+    tenant: Annotated[str, typer.Option(help="Whose fleet asks.")] = "fleet",
     car: Annotated[str, typer.Option(help="Which car, where no certificate says.")] = "car-1",
     deadline_ms: Annotated[int, typer.Option(min=1, help="From now, ms.")] = 5_000,
     as_json: JsonOption = False,

@@ -1,11 +1,13 @@
 """Captions: from a clip's event to a sentence that finds it, exactly once."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import lake_parts
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from datalake.captions import (
     CaptionFileError,
@@ -15,6 +17,7 @@ from datalake.captions import (
     take_captions,
     uncaptioned,
 )
+from datalake.cli import app
 from datalake.ingest import ingest
 from datalake.lake import Lake, QueryError
 from vehicle.contracts import wire
@@ -127,3 +130,22 @@ def test_a_clip_in_which_nobody_planned_has_nothing_to_explain(tmp_path: Path) -
     with Lake(home) as lake:
         found = uncaptioned(home, lake)
     assert (found.records, found.silent) == ([], 1)
+
+
+def test_the_three_verbs_lead_from_an_event_to_the_frame_it_is_found_by(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROADLOOP_HOME", str(home.root))
+    out, said = tmp_path / "events.jsonl", tmp_path / "captions.jsonl"
+
+    def run(*words: object) -> str:
+        done = CliRunner().invoke(app, [str(w) for w in words])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    assert json.loads(run("uncaptioned", out, "--json"))["decisions"] == 1
+    said.write_bytes(wire.to_bytes(captions(home)[0]))
+    assert json.loads(run("caption", said, "--json"))["captions"] == 1
+    [row] = json.loads(run("because", "car", "stands", "--json"))
+    assert row["frame_id"] == 3
+    assert "FROM captions" in run("because", "car", "--sql")
