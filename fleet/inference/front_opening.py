@@ -46,5 +46,7 @@ async def _live(
         regions = front.regions
     return {
         "requests": dict(regions.counts),
-        "regions": {r.site.name: dict(r.counts) for r in regions.regions},
+        "regions": {
+            r.site.name: {**r.counts, "breaker opened": r.breaker.opened} for r in regions.regions
+        },
     }

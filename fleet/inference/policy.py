@@ -9,7 +9,7 @@ error), https://docs.cedarpolicy.com/auth/authorization.html
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -96,7 +96,6 @@ class Policy:
         self.digest = wire.digest(
             wire.canonical({"policies": texts, "laws": laws, "schema": schema})
         )
-        self.ids = tuple(sorted(self._notes))
         # What policies see of a request, and no more: a fleet asks the same few questions.
         self._decided: dict[Any, Decision] = {}
 
@@ -149,14 +148,6 @@ class Policy:
     ) -> Decision:
         """Return whether `home` may send what it got on to `to`."""
         return self._ask("egress", request, [to], tenant, {"from": home.context})[0]
-
-    def at(self, site: Site) -> Callable[[InferenceRequest | None, str], Decision]:
-        """Return what a server of `site` asks: (request, tenant of the certificate)."""
-
-        def ask(request: InferenceRequest | None, tenant: str) -> Decision:
-            return self.decide(request, site, tenant or ANONYMOUS)
-
-        return ask
 
     def _ask(
         self,

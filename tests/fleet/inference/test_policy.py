@@ -84,21 +84,19 @@ def test_nothing_that_a_drive_waits_for_hangs_on_a_satellite(tier: str) -> None:
 
 
 def test_a_site_of_some_tenants_refuses_others_and_who_shows_no_certificate() -> None:
-    ask = POLICY.at(PLANT)
-    assert ask(asked(), "acme").allowed
-    assert ask(asked(tenant="other"), "other").name == "TenantRefusedError"
-    assert ask(asked(), ANONYMOUS).name == "TenantRefusedError"
-    assert ask(asked(), "").name == "TenantRefusedError"
+    assert POLICY.decide(asked(), PLANT, "acme").allowed
+    assert POLICY.decide(asked(tenant="other"), PLANT, "other").name == "TenantRefusedError"
+    assert POLICY.decide(asked(), PLANT, ANONYMOUS).name == "TenantRefusedError"
 
 
 def test_a_request_in_another_tenants_name_is_refused() -> None:
-    assert POLICY.at(MUNICH)(asked(tenant="other"), "acme").name == "TenantForgedError"
+    assert POLICY.decide(asked(tenant="other"), MUNICH, "acme").name == "TenantForgedError"
 
 
 def test_undeclared_data_is_taken_only_where_the_site_says_so() -> None:
     takes = Site(name="open", context="edge", jurisdiction="DE", undeclared=True)
-    assert POLICY.at(MUNICH)(None, "acme").name == "UndeclaredDataError"
-    assert POLICY.at(takes)(None, "").allowed
+    assert POLICY.decide(None, MUNICH, "acme").name == "UndeclaredDataError"
+    assert POLICY.decide(None, takes).allowed
     assert not POLICY.egress(None, takes, OREGON).allowed
 
 
