@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -12,9 +12,10 @@ from fleet.inference.client import AsyncClient
 from fleet.inference.front import Front, Place, serve_front
 from fleet.inference.loadgen import Load, Outcome, Told, summary
 from fleet.inference.policy import Policy
+from sim.link_profiles import profile_of
 from sim.links import Link
 from sim.tier_site import RunningSite, SiteSetup, running_site
-from sim.tiers import Workload, carried, link_words, must_in_band
+from sim.tiers import Workload, answered_by, carried, link_words, must_in_band, stages_of
 from vehicle.clock import SystemClock
 from vehicle.contracts.bench import Bench
 from vehicle.contracts.inference import TIER_BAND_MS
@@ -91,12 +92,9 @@ async def _ask(
     return outcome, killed[0], front
 
 
-def failover_rows(bench: Bench, work: Workload, found: Failover, link: Link | str) -> None:
+def failover_rows(bench: Bench, work: Workload, found: Failover, link: str) -> None:
     """Add what the three phases were like, and what must hold in each."""
-    from sim.link_profiles import profile_of
-
-    band = TIER_BAND_MS[work.tier]
-    profile = profile_of(link) if isinstance(link, str) else link.profile
+    band, profile = TIER_BAND_MS[work.tier], profile_of(link)
     load = found.outcome.load
     for phase, latencies in found.phases().items():
         ms = summary(latencies)
@@ -110,21 +108,14 @@ def failover_rows(bench: Bench, work: Workload, found: Failover, link: Link | st
             }
         )
         must = must_in_band(work.tier, ms)
-        bench.must.append(
-            type(must)(
-                figure=f"{work.tier} p95 {phase} a region is killed",
-                value=must.value,
-                op=must.op,
-                limit=must.limit,
-                unit=must.unit,
-                n=must.n,
-            )
-        )
+        bench.must.append(replace(must, figure=f"{must.figure} {phase} a region is killed"))
     bench.rows.append(
         {
             "row": f"failover: region {found.killed} killed (-9)",
             "load": f"{load.arrivals}, {load.rate_hz:g} Hz, {load.warm_up} to warm up",
             "generator_late_ms": summary(found.outcome.late_ms()),
+            "stages_us": stages_of(found.outcome),
+            "answered_by": answered_by(found.outcome),
             "refused": found.outcome.refusals(),
             "regions": found.counts,
             "links": found.links,

@@ -27,12 +27,15 @@ from fleet.inference.variants import Variant, Variants, kept
 from vehicle import bundles
 from vehicle.clock import SystemClock
 from vehicle.contracts import wire
+from vehicle.contracts.home import Home
 from vehicle.contracts.inference import Context
 from vehicle.contracts.wire import RefusedError
 
 ADJUDICATE: Final = "adjudicate"
 COLLECTIVE: Final = "collective"
 EXPLAINER: Final = "explainer"
+TEACHER: Final = "teacher"
+"""Folder of this home's models; where there is one it judges frames when there is time."""
 
 
 class SiteStartError(RefusedError):
@@ -62,7 +65,8 @@ def _collective(site: Site) -> Sequence[Model]:
 
 def _adjudicate(site: Site) -> Sequence[Model]:
     clock = SystemClock()
-    variants = [Variant.at(bundles.base_folder())]
+    folders = [bundles.base_folder(), Home.here().models / TEACHER]
+    variants = [Variant.at(f) for f in folders if (f / bundles.MANIFEST).is_file()]
     eyes = Variants("perceive", variants, kept(variants), clock)
     return [JpegPictures(Adjudicator(ADJUDICATE, eyes, site.name, clock))]
 

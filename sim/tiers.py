@@ -7,6 +7,7 @@ release. What was not answered counts as slower than everything.
 import asyncio
 import os
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from fleet.inference import loadgen, loadgen_mlperf
 from fleet.inference.client import AsyncClient
 from fleet.inference.loadgen import Load, Outcome, Told, summary
 from fleet.inference.loadgen_mlperf import LoadGenResult
+from fleet.inference.variants import ANSWERED_BY
 from sim.links import Link, Profile
 from sim.tier_site import RunningSite, SiteSetup, running_site
 from vehicle.clock import SystemClock
@@ -74,12 +76,26 @@ class Workload:
 
         async def ask(number: int) -> Any:
             inputs = self.inputs(number)
-            _, reply = await client.infer(
+            outputs, reply = await client.infer(
                 self.model, inputs, self.request(), timeout_s=self.deadline_s + 1.0
             )
-            return reply
+            by = outputs[ANSWERED_BY][0].decode() if ANSWERED_BY in outputs else self.model
+            return Said(timings_us=reply.timings_us if reply else {}, by=by)
 
         return ask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What is kept of an answer: where its time went, and which network it is from."""
+
+    timings_us: Mapping[str, int]
+    by: str
+
+
+def answered_by(outcome: Outcome) -> dict[str, int]:
+    """Return how many answers each network gave."""
+    return dict(Counter(a.value.by for a in outcome.answers if isinstance(a.value, Said)))
 
 
 @contextmanager
@@ -189,6 +205,7 @@ def row_of(
         "band_ms": list(band),
         "on_time_ratio": round(float((latencies <= band[1]).mean()), 4),
         "stages_us": stages_of(outcome),
+        "answered_by": answered_by(outcome),
         "link": link_words(profile),
         "load": f"{load.arrivals}, {load.rate_hz:g} Hz, {load.warm_up} to warm up",
         "generator_late_ms": summary(outcome.late_ms()),
@@ -219,10 +236,8 @@ def carried(stats: Mapping[str, Any]) -> dict[str, Any]:
 
 def stages_of(outcome: Outcome) -> dict[str, int]:
     """Return the median of what the replies say of their time, us."""
-    replies = [a.value for a in outcome.answers if getattr(a.value, "timings_us", None)]
-    if not replies:
-        return {}
-    return {k: int(np.median([r.timings_us[k] for r in replies])) for k in replies[0].timings_us}
+    said = [a.value.timings_us for a in outcome.answers if isinstance(a.value, Said)]
+    return {k: int(np.median([s[k] for s in said])) for k in said[0]} if said else {}
 
 
 def must_in_band(tier: Tier, ms: Mapping[str, float | int], peer: str = "") -> Must:
