@@ -27,8 +27,8 @@ from vehicle.clock import FakeClock, SystemClock
 from vehicle.config import RIG_R
 from vehicle.contracts.advice import Advice
 from vehicle.contracts.bench import Bench, Must, percentiles
-from vehicle.contracts.ego import ControlCommand
-from vehicle.contracts.frame import Observation
+from vehicle.contracts.ego import ControlCommand, EgoState
+from vehicle.contracts.frame import FrameSet, Observation
 from vehicle.contracts.telemetry import Health
 from vehicle.contracts.uplink import IDENTITY
 from vehicle.drive import Drive
@@ -58,6 +58,7 @@ class LinkCut:
         missed: ticks over the deadline, linked and cut.
         plans: digest of all plans and commands of the same frames: without a mailbox, with an empty
             one, and with one full of advice that is refused.
+        heed_us: what a look into the mailbox takes: nothing there, and a word about eight people.
         punctuality: in words.
         health: of the parts, and of the loop.
     """
@@ -67,6 +68,7 @@ class LinkCut:
     ratios: tuple[float, ...]
     missed: tuple[int, int]
     plans: dict[str, str]
+    heed_us: dict[str, tuple[float, ...]]
     punctuality: str
     health: tuple[Health, ...]
 
@@ -112,6 +114,7 @@ def link_cut(
         granted = prepare(fifo=fifo)
         try:
             blocks = _run(drive, seen, links, pairs, lambda share: progress(0.9 * share))
+            heed_us = heed_times()
         finally:
             ordinary()
             gc.enable()
@@ -126,6 +129,7 @@ def link_cut(
         ratios=tuple((np.median(cut, axis=1) / np.median(linked, axis=1)).tolist()),
         missed=(int((linked > limit_ms).sum()), int((cut > limit_ms).sum())),
         plans=plans_of(folder, seen),
+        heed_us=heed_us,
         punctuality=in_words(granted),
         health=health,
     )
@@ -185,6 +189,29 @@ def _run(
         if number % 36 == 0:
             progress(max(number, 0) / total)
     return blocks
+
+
+def heed_times(count: int = 2_000) -> dict[str, tuple[float, ...]]:
+    """Return what each look into the mailbox took, us: with nothing there, and with advice."""
+    clock, real = FakeClock(), SystemClock()
+    ego = EgoState(mono_ns=0, x_m=0.0, y_m=0.0, yaw_rad=0.0, speed_mps=9.0)
+    ask = ControlCommand(frame_id=0, mono_ns=0, accel_mps2=1.0, curvature_1pm=0.0)
+    course = np.column_stack([np.linspace(0.0, 70.0, 71), np.zeros((71, 2))])
+    obs = Observation(frame=FrameSet(frame_id=0, mono_ns=0), ego=ego)
+    out = {}
+    with Mailbox() as box:
+        offboard = Offboard(box, clock)
+        for words, people in (("nothing there", 0), ("eight people", 8)):
+            if people:
+                told = _ghost(obs, 0, clock)
+                box.put(replace(told, tracks=told.tracks * people), proven=True, fresh_s=1.0)
+            took = []
+            for _ in range(count):
+                began_ns = real.mono_ns()
+                offboard.heed(ask, None, ego, course)
+                took.append((real.mono_ns() - began_ns) * 1e-3)
+            out[words] = tuple(took)
+    return out
 
 
 def plans_of(bundle: Path | None, seen: Sequence[Observation]) -> dict[str, str]:
@@ -257,6 +284,8 @@ def cut_rows(bench: Bench, found: LinkCut) -> None:
             "real-time class": found.punctuality,
         }
     )
+    for words, took in found.heed_us.items():
+        bench.rows.append({"row": f"a look into the mailbox, {words}", "us": percentiles(took)})
     for health in found.health:
         if health.part in ("perception", "offboard", "uplink"):
             bench.rows.append({"row": f"health of {health.part}", **health.counters})
