@@ -25,11 +25,11 @@ import numpy as np
 from fleet.inference.explain_client import ExplainClient
 from fleet.inference.explain_engine import Engine
 from fleet.inference.explain_model import ExplainModel
-from sim.decisions import HELD_OUT, TRAINED, read_records, write_records
+from sim.decisions import HELD_OUT, TRAINED, write_records
 from sim.explain_check import check
 from vehicle.clock import SystemClock
 from vehicle.contracts.bench import Bench, Must, percentiles
-from vehicle.contracts.decision import DecisionRecord, Factor
+from vehicle.contracts.decision import DecisionRecord, Factor, read_records
 from vehicle.contracts.explainer import MANIFEST
 from vehicle.contracts.explanation import (
     TOKENS,

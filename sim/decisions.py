@@ -103,21 +103,6 @@ def write_records(
     return Written(records=len(lines), episodes=episodes, asked=asked, digest=wire.digest(data))
 
 
-def read_records(path: Path) -> list[DecisionRecord]:
-    """Return the records of a file.
-
-    Raises:
-        ContractError: a line is no record; it is named.
-    """
-    found = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        try:
-            found.append(wire.from_bytes(DecisionRecord, line))
-        except wire.ContractError as error:
-            raise wire.ContractError(f"{path}:{number}: {error}") from error
-    return found
-
-
 def records_of(scenario: Scenario, ticks: int = TICKS) -> Iterator[tuple[DecisionRecord, int]]:
     """Yield the tested decisions of one drive, and how many questions each took.
 

@@ -133,22 +133,3 @@ def caption_of(tag: str, record: DecisionRecord, tokens: list[int], heard: list[
         lateral=record.decision.lateral,
         factors=tuple(sorted(factors)),
     )
-
-
-def read_records(path: Path) -> list[DecisionRecord]:
-    """Return the records of a file.
-
-    Raises:
-        ContractError: the file is not there, or a line is no record; it is named.
-    """
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise wire.ContractError(f"{path}: {error.strerror}") from error
-    found = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            found.append(wire.from_bytes(DecisionRecord, line))
-        except wire.ContractError as error:
-            raise wire.ContractError(f"{path}:{number}: {error}") from error
-    return found

@@ -123,9 +123,9 @@ def ask(
     from fleet.inference.asking import make_request
     from fleet.inference.client import ClientTls
     from fleet.inference.explain_client import ExplainClient
-    from fleet.inference.explain_opening import read_records
     from vehicle.clock import SystemClock
     from vehicle.contracts import wire
+    from vehicle.contracts.decision import read_records
 
     found = read_records(records)
     if line > len(found):
@@ -173,7 +173,8 @@ def write(
     """
     from rich.progress import Progress
 
-    from fleet.inference.explain_opening import read_records, write_captions
+    from fleet.inference.explain_opening import write_captions
+    from vehicle.contracts.decision import read_records
     from vehicle.contracts.home import Home
 
     found = read_records(records)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from sim import decisions
-from sim.decisions import HeldOutFamilyError, in_sight, read_records, write_records
+from sim.decisions import HeldOutFamilyError, in_sight, write_records
+from vehicle.contracts.decision import read_records
 from vehicle.contracts.scene import KINDS, TRACK
 
 

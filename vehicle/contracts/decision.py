@@ -5,11 +5,12 @@ by the planner (vehicle/counterfactual.py). Records travel as lines of canonical
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Final, Literal, get_args
 
 from vehicle.contracts.plan import RUNGS
 from vehicle.contracts.scene import KINDS, SIGNAL_STATES
-from vehicle.contracts.wire import require, require_finite
+from vehicle.contracts.wire import ContractError, from_bytes, require, require_finite
 
 Longitudinal = Literal[
     "stay stopped", "move off", "speed up", "keep speed", "slow down", "stop", "brake hard"
@@ -155,6 +156,25 @@ class DecisionRecord:
         for factor in self.causes or ():
             of_actor = factor.kind in ("actor", "hides")
             require(not of_actor or factor.actor_id in ids, f"no actor {factor.actor_id} is there")
+
+
+def read_records(path: Path) -> list[DecisionRecord]:
+    """Return the records of a file, one a line.
+
+    Raises:
+        ContractError: the file is not there, or a line is no record; it is named.
+    """
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise ContractError(f"{path}: {error.strerror}") from error
+    found = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            found.append(from_bytes(DecisionRecord, line))
+        except ContractError as error:
+            raise ContractError(f"{path}:{number}: {error}") from error
+    return found
 
 
 _NUMBERS: Final = (

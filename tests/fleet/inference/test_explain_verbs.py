@@ -14,10 +14,10 @@ import pytest
 from explain_parts import records, tiny_explainer, write
 from fakes_gateway import enrol_car
 
-from fleet.inference.explain_opening import read_records
 from fleet.inference.receipts import check
 from vehicle.contracts import wire
 from vehicle.contracts.caption import Caption
+from vehicle.contracts.decision import read_records
 from vehicle.contracts.home import Home
 
 ROADLOOP = [sys.executable, "-m", "roadloop", "fleet", "infer", "explain"]
