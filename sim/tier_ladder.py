@@ -15,7 +15,7 @@ from rich.text import Text
 from vehicle.contracts.inference import TIER_BAND_MS
 
 LOW_MS, HIGH_MS = 1.0, 2_000.0
-CELLS: Final = 44
+CELLS: Final = 30
 _WIDTH, _LEFT, _TOP, _STEP = 960, 250, 56, 64
 _INK, _FAINT, _BAND, _GOOD, _BAD = "#1d2b36", "#7d8b96", "#e3eaef", "#1f7a6d", "#b3392f"
 _FONT: Final = "font-family='system-ui, sans-serif'"
@@ -61,10 +61,13 @@ def rungs_of(report: Mapping[str, Any]) -> list[Rung]:
 
 
 def table(report: Mapping[str, Any]) -> Table:
-    """Return the tiers as a table; the bar runs from p50 to p95, the band is dotted."""
-    shown = Table(title="five tiers, ms from the scheduled release", title_justify="left")
+    """Return the tiers as a table that fits a hundred columns."""
+    caption = (
+        "ms from the scheduled release; █ p50 to p95, · the band; * figures of the link assumed"
+    )
+    shown = Table(title="five latency tiers", caption=caption, title_justify="left")
     for heading in ("tier", "what", "link"):
-        shown.add_column(heading)
+        shown.add_column(heading, no_wrap=heading != "what")
     for heading in ("p50", "p95", "n"):
         shown.add_column(heading, justify="right", no_wrap=True)
     shown.add_column(_scale(), no_wrap=True)
@@ -72,8 +75,8 @@ def table(report: Mapping[str, Any]) -> Table:
         colour = "green" if rung.holds else "red"
         shown.add_row(
             rung.tier,
-            rung.what,
-            rung.link,
+            _short(rung.what),
+            rung.link.replace(" (assumed)", "*"),
             _number(rung.p50),
             Text(_number(rung.p95), style=colour),
             f"{rung.n:,}",
@@ -112,6 +115,12 @@ def svg(report: Mapping[str, Any]) -> str:
         "</svg>"
     )
     return "\n".join(parts)
+
+
+def _short(what: str) -> str:
+    """Return the clause that tells rows of a tier apart: the last where it names a time."""
+    first, *rest = what.split(", ")
+    return rest[-1] if rest and rest[-1].split()[0] in ("before", "during", "after") else first
 
 
 def _lane(rung: Rung, y: int) -> Sequence[str]:
