@@ -166,6 +166,14 @@ def install(
     gateway: Annotated[
         str, typer.Option(help="Address of `roadloop fleet serve`.")
     ] = "https://127.0.0.1:8787",
+    parcel: Annotated[
+        Path | None,
+        typer.Option(
+            help="Install from this tar instead; `roadloop fleet orbit parcel` makes it.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
     root: Annotated[
         Path | None,
         typer.Option(
@@ -191,14 +199,18 @@ def install(
     from vehicle.contracts import wire
     from vehicle.contracts.home import Home
     from vehicle.installer import Installer, pin_root, pinned_root
+    from vehicle.parcel_link import PARCEL_URL, ParcelLink
 
     folder = Home.here().car(car)
     if root is not None:
         pin_root(folder, root.read_bytes())
     installer = Installer(
-        car_folder=folder, rig_digest=rig or RIG_R.digest, trusted_root=pinned_root(folder)
+        car_folder=folder,
+        rig_digest=rig or RIG_R.digest,
+        trusted_root=pinned_root(folder),
+        link=ParcelLink.of(parcel.read_bytes()) if parcel else None,
     )
-    result = installer.update(gateway)
+    result = installer.update(PARCEL_URL if parcel else gateway)
     if as_json:
         print(json.dumps({**wire.to_plain(result), "folder": str(result.folder)}))
     elif result.release is None:

@@ -202,6 +202,69 @@ def send(
         print(f"{agent.node_id} keeps {name}, {file.stat().st_size:,} bytes for {target}")
 
 
+@orbit_app.command()
+def parcel(
+    out: Annotated[Path, typer.Option(help="Write the tar here.")] = Path("release.tar"),
+    rig: Annotated[
+        str, typer.Option(help="Rig digest of the cars; default: that of the newest release.")
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Put the newest signed release, and all that proves it, into one tar for cars out of reach.
+
+    By orbit: `roadloop fleet orbit send ipn:CAR.2 release.tar`. On a stick: `roadloop vehicle
+    install CAR --parcel release.tar`. Nothing is signed here; it is good for a week.
+    """
+    from fleet.orbit.releases import NothingToSendError, release_parcel
+    from fleet.sign import Repository
+    from vehicle.contracts import wire
+    from vehicle.contracts.home import Home
+
+    repository = Repository(Home.here())
+    released = repository.releases()
+    if not released:
+        raise NothingToSendError("nothing is released yet; see `roadloop fleet publish --help`")
+    data = release_parcel(repository, rig or released[-1].rig_digest)
+    wire.atomic_write(out.absolute(), data)
+    if as_json:
+        print(json.dumps({"parcel": str(out), "bytes": len(data), "sha256": wire.digest(data)}))
+    else:
+        print(f"{out}: {len(data):,} bytes")
+
+
+@orbit_app.command()
+def desk(
+    plan: PlanOption = Path("plan.json"),
+    door: Annotated[
+        str, typer.Option(help="Door of home's node: path of a socket, or HOST:PORT.")
+    ] = "127.0.0.1:4243",
+    until: Annotated[int, typer.Option(help="End after so many bundles; 0: Ctrl-C does.")] = 0,
+) -> None:
+    """Land clips that come by orbit in this home, as the gateway lands them. Ctrl-C ends it.
+
+    A clip must be signed by the node of the car that made it, and the car must be enrolled.
+    """
+    import asyncio
+    import contextlib
+    import time
+
+    from fleet.orbit.desks import Clerk, ClipDesk
+    from fleet.orbit.plan import ContactPlan
+    from fleet.orbit.services import CLIPS
+    from vehicle.contracts.home import Home
+
+    cars = {n.number: n.name for n in ContactPlan.read(plan).nodes if n.kind == "vehicle"}
+    landing = ClipDesk(Home.here(), cars)
+    clerk = Clerk(door, CLIPS, landing.take, asyncio.run)
+    with contextlib.suppress(KeyboardInterrupt):
+        while not until or len(clerk.taken) < until:
+            time.sleep(0.05)
+    clerk.close()
+    for reason in clerk.refused:
+        print(f"refused: {reason}")
+    print(f"{len(landing.landed)} clips have landed, {landing.again} had before")
+
+
 def _utc_ns(text: str) -> int:
     from datetime import UTC, datetime
 

@@ -1,12 +1,17 @@
 """A release in one tar goes through the same installer, and is refused by the same names."""
 
 import io
+import json
 import tarfile
 
 import pytest
 from fakes_fleet import DAY_NS, Fleet
+from typer.testing import CliRunner
 
+from fleet.cli import app as fleet_app
 from fleet.orbit.releases import NothingToSendError, release_parcel
+from vehicle.cli import app as vehicle_app
+from vehicle.clock import FakeClock, SystemClock
 from vehicle.contracts import parcel
 from vehicle.contracts.parcel import ParcelError
 from vehicle.installer import FreezeError, RollbackError, TamperedReleaseError, UnknownSignerError
@@ -111,3 +116,17 @@ def test_same_contents_give_the_same_parcel():
     contents = {"b/c": b"2", "a": b"1"}
     assert parcel.pack(contents) == parcel.pack(dict(reversed(contents.items())))
     assert parcel.unpack(parcel.pack(contents), 1 << 20) == contents
+
+
+def test_release_goes_from_home_to_car_in_a_file(tmp_path):
+    fleet, root, tar = Fleet(tmp_path), tmp_path / "root.json", tmp_path / "release.tar"
+    fleet.clock = FakeClock(utc_ns=SystemClock().utc_ns())
+    fleet.repository.renew()
+    fleet.publish(2)
+    root.write_bytes(fleet.repository.root_bytes())
+    home = {"ROADLOOP_HOME": str(tmp_path / "home")}
+    made = CliRunner().invoke(fleet_app, ["orbit", "parcel", "--out", str(tar)], env=home)
+    assert made.exit_code == 0, made.output
+    words = ["install", "car-1", "--root", str(root), "--parcel", str(tar), "--json"]
+    done = CliRunner().invoke(vehicle_app, words, env=home)
+    assert json.loads(done.stdout)["status"] == "installed"
