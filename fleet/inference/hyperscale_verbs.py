@@ -41,7 +41,7 @@ def serve(
     ] = None,
     tenants: Annotated[
         Path | None,
-        typer.Option(help="TOML, a table a tenant; default: this home's cars are tenant 'home'."),
+        typer.Option(help="TOML, a table a tenant; default: this home's cars are tenant 'fleet'."),
     ] = None,
     policy: Annotated[
         Path | None, typer.Option(help="Folder of *.cedar and laws.toml; default: those shipped.")
