@@ -54,6 +54,7 @@ def router_bench(*, frames: int, progress: Told, bundle: Path | None) -> Bench:
         trace=trace,
         judged=judged,
         gains=gains,
+        held_gains={n: float(judged.gains(n)[held].mean()) for n in gains},
         networks=networks,
         busy_s=busy_s,
         decisions=[

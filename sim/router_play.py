@@ -39,11 +39,18 @@ PASS_PHASE_S: Final = 2_400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """All that is the same for every way to choose."""
+    """All that is the same for every way to choose.
+
+    Args:
+        gains: by network, mean gain a frame on frames that no request is about: what is expected.
+        held_gains: the same on those that requests are about: what an answer in time is worth.
+            Not the gain of each request's own frame: those are lumps, and luck would decide.
+    """
 
     trace: Sequence[Asked]
     judged: Judged
     gains: Mapping[str, float]
+    held_gains: Mapping[str, float]
     networks: Mapping[str, str]
     busy_s: Mapping[str, float]
     decisions: Sequence[Mapping[str, Decision]]
@@ -218,7 +225,7 @@ def _count(tally: Tally, chooser: Chooser, place: Place | None, number: int, mad
     tally.in_time += in_time
     recall = judged.recall(asked.frame, made.networks[name]) if in_time else alone
     tally.harmed += recall < alone
-    tally.worth += WEIGHTS.quality * (recall - alone)
+    tally.worth += WEIGHTS.quality * in_time * made.held_gains[made.networks[name]]
     tally.recalls.append(recall)
     if in_time:
         tally.false_added += int(judged.false_with[made.networks[name]][asked.frame])

@@ -44,6 +44,7 @@ def field(trace: list[Asked]) -> Field:
         trace=trace,
         judged=judged(),
         gains={TWICE: 0.1},
+        held_gains={TWICE: 0.1},
         networks={s.name: TWICE for s in sites},
         busy_s=BUSY_S,
         decisions=[
