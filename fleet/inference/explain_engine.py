@@ -31,7 +31,7 @@ from fleet.inference.refusals import (
 )
 from vehicle.clock import Clock
 from vehicle.contracts.decision import DecisionRecord
-from vehicle.contracts.explanation import MAX_ANSWER, Speaker, read, slot_of
+from vehicle.contracts.explanation import MAX_ANSWER, Positions, Speaker, read, slot_of
 
 NEVER: Final = math.inf
 _JOIN_AT_ONCE: Final = 4
@@ -57,6 +57,7 @@ class _Job:
     tenant: str
     deadline_ns: float
     most: int
+    scene: Positions
     speaker: Speaker
     came_ns: int
     said: "asyncio.Queue[Said | Exception]" = field(default_factory=asyncio.Queue)
@@ -178,7 +179,8 @@ class Engine:
         if tenant not in present and present:  # who was away has no claim on what it did not ask
             least = min(self._served[t] for t in present)
             self._served[tenant] = max(self._served[tenant], least)
-        job = _Job(record, tenant, deadline_ns, most, Speaker(record), now_ns)
+        # read here: a record that cannot be read fails by itself, not with those under way
+        job = _Job(record, tenant, deadline_ns, most, read(record), Speaker(record), now_ns)
         self._waiting.append(job)
         self._wake.set()
         return job
@@ -247,7 +249,7 @@ class Engine:
             for job, past in zip(active, pasts, strict=True):
                 job.past = past
         if joining:
-            logits, pasts = self.model.read([read(job.record) for job in joining])
+            logits, pasts = self.model.read([job.scene for job in joining])
             rows.append(logits)
             for job, past in zip(joining, pasts, strict=True):
                 job.past = past

@@ -109,6 +109,14 @@ def test_who_matters_by_what_is_behind_it_is_told_of_once() -> None:
     assert causes_told(record(causes=both)) == {both[1]}
 
 
+def test_numbers_that_no_road_has_are_refused() -> None:
+    for changes in ({"speed_mps": 1e200}, {"light_m": float("nan")}, {"bend_1pm": -1e9}):
+        with pytest.raises(wire.ContractError, match=r"over 100000|finite"):
+            record(**changes)
+    with pytest.raises(wire.ContractError, match=r"Actor\.ahead_m"):
+        actor(1, ahead_m=1e308)
+
+
 def test_a_record_comes_back_from_its_bytes_and_a_broken_one_is_refused() -> None:
     data = wire.to_bytes(record())
     assert wire.from_bytes(DecisionRecord, data) == record()

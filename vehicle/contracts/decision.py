@@ -33,6 +33,9 @@ light; a line before which others go first; the speed limit; a bend; a lane that
 
 MAX_ACTORS: Final = 16
 
+LARGEST: Final = 1e5
+"""No metre and no speed of a record is more."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
@@ -61,7 +64,7 @@ class Actor:
     def __post_init__(self) -> None:
         require(self.kind in KINDS, f"Actor.kind is {self.kind!r}, expected one of {KINDS}")
         numbers = {n: getattr(self, n) for n in self.__slots__ if n not in ("actor_id", "kind")}
-        require_finite("Actor", **numbers)
+        _require_small("Actor", **numbers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +150,7 @@ class DecisionRecord:
         require(len(self.actors) <= MAX_ACTORS, f"{len(self.actors)} actors, over {MAX_ACTORS}")
         ids = [a.actor_id for a in self.actors]
         require(len(set(ids)) == len(ids), "two actors have the same id")
-        require_finite(
+        _require_small(
             "DecisionRecord",
             **{n: getattr(self, n) for n in _NUMBERS},
             light_m=self.light_m or 0.0,
@@ -156,6 +159,13 @@ class DecisionRecord:
         for factor in self.causes or ():
             of_actor = factor.kind in ("actor", "hides")
             require(not of_actor or factor.actor_id in ids, f"no actor {factor.actor_id} is there")
+
+
+def _require_small(owner: str, **values: float) -> None:
+    """Raise ContractError naming the first number that no road has."""
+    require_finite(owner, **values)
+    for name, value in values.items():
+        require(abs(value) <= LARGEST, f"{owner}.{name} is {value:g}, over {LARGEST:g}")
 
 
 def read_records(path: Path) -> list[DecisionRecord]:
