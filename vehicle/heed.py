@@ -75,66 +75,89 @@ class Heeding:
         )
         self._there = np.zeros(MAX_TRACKS, TRACK)
         self._there["age_ticks"] = 100
+        self._known, self._pose, self._count = np.zeros((0, 7)), np.zeros(3), 0
         self._ahead = np.column_stack([np.linspace(0.0, 100.0, 51), np.zeros((51, 2))])
         self._warm()
 
+    def begin(self, scene: Scene | None, ego: EgoState) -> None:
+        """Start a tick: nobody is advised of yet.
+
+        Args:
+            scene: what the car sees; whom it sees itself is left out of what is added.
+            ego: as for `Envelope.limit`.
+        """
+        self._known, self._count = road_users(scene), 0
+        self._pose[:] = ego.x_m, ego.y_m, ego.yaw_rad
+
+    def add(self, tracks: np.ndarray, age_s: float) -> int:
+        """Take in tracks of one piece of advice; return how many are news to the car.
+
+        At most MAX_TRACKS of all together count, those of the nearest context first.
+
+        Args:
+            tracks: [N, 10] ADVISED_COLUMNS, local frame, true `age_s` ago.
+        """
+        if not len(tracks):
+            return 0
+        place = self._there[self._count :]
+        found = int(_place(tracks, age_s, self._pose, self._known, self._body, place))
+        self._count += found
+        return found
+
     def limit(
-        self,
-        command: ControlCommand,
-        tracks: np.ndarray,
-        caps: np.ndarray,
-        age_s: float,
-        scene: Scene | None,
-        ego: EgoState,
-        course: np.ndarray | None,
+        self, command: ControlCommand, ego: EgoState, course: np.ndarray | None
     ) -> ControlCommand:
-        """Return `command`, or one that brakes more.
+        """Return `command`, or one that brakes more for those who were added.
 
         Args:
             command: the car's own.
-            tracks: [N, 10] ADVISED_COLUMNS, local frame, true `age_s` ago.
-            caps: [M, 4] speed, x, y, radius, local frame.
-            scene: what the car sees; whom it sees itself is left out here.
             ego, course: as for `Envelope.limit`.
         """
-        speed = max(ego.speed_mps, 0.0)
-        if speed <= LEAST_MPS:
+        if not self._count or ego.speed_mps <= LEAST_MPS:
             return command
-        accel, rules = command.accel_mps2, list[str]()
-        pose = np.array([ego.x_m, ego.y_m, ego.yaw_rad])
-        if len(tracks):
-            count = _place(tracks, age_s, pose, road_users(scene), self._body, self._there)
-            if count:
-                others = Scene(
-                    frame_id=command.frame_id,
-                    mono_ns=command.mono_ns,
-                    tracks=self._there[:count],
-                    embedding=_NOTHING,
-                    uncertainty_ratio=math.nan,
-                    fresh=True,
-                )
-                found = self._envelope.limit(command, others, ego, course)
-                if found.accel_mps2 < accel:
-                    accel = found.accel_mps2
-                    new = found.limited_by[len(command.limited_by) :]
-                    rules += [f"advice_{r}" for r in new if not r.startswith("actuator")]
-        if len(caps):
-            way = self._ahead if course is None else course
-            most = max(_capped(caps, pose, way, speed), -self._cap_mps2)
-            if most < accel:
-                accel = most
-                rules.append("advice_cap")
-        if accel >= command.accel_mps2:
+        others = Scene(
+            frame_id=command.frame_id,
+            mono_ns=command.mono_ns,
+            tracks=self._there[: self._count],
+            embedding=_NOTHING,
+            uncertainty_ratio=math.nan,
+            fresh=True,
+        )
+        found = self._envelope.limit(command, others, ego, course)
+        if found.accel_mps2 >= command.accel_mps2:
             return command
-        return replace(command, accel_mps2=float(accel), limited_by=(*command.limited_by, *rules))
+        new = found.limited_by[len(command.limited_by) :]
+        rules = (f"advice_{r}" for r in new if not r.startswith("actuator"))
+        return replace(
+            command, accel_mps2=found.accel_mps2, limited_by=(*command.limited_by, *rules)
+        )
+
+    def cap(
+        self, command: ControlCommand, caps: np.ndarray, ego: EgoState, course: np.ndarray | None
+    ) -> ControlCommand:
+        """Return `command`, or one that brakes more for caps on the way.
+
+        Args:
+            caps: [M, 4] speed, x, y, radius, local frame.
+        """
+        speed = ego.speed_mps
+        if not len(caps) or speed <= LEAST_MPS:
+            return command
+        way = self._ahead if course is None else course
+        most = max(float(_capped(caps, self._pose, way, speed)), -self._cap_mps2)
+        if most >= command.accel_mps2:
+            return command
+        return replace(command, accel_mps2=most, limited_by=(*command.limited_by, "advice_cap"))
 
     def _warm(self) -> None:
         ego = EgoState(mono_ns=0, x_m=0.0, y_m=0.0, yaw_rad=0.0, speed_mps=5.0)
         ask = ControlCommand(frame_id=0, mono_ns=0, accel_mps2=1.0, curvature_1pm=0.0)
         row = np.array([[1.0, 9.0, 0.0, 0.0, 0.5, 0.5, 1.7, 0.0, 0.0, 1.0]])
-        cap = np.array([[3.0, 20.0, 0.0, 5.0]])
-        self.limit(ask, row, cap, 0.0, None, ego, None)
-        self.limit(ask, row, cap, 0.0, None, ego, self._ahead)
+        for course in (None, self._ahead):
+            self.begin(None, ego)
+            self.add(row, 0.0)
+            self.limit(ask, ego, course)
+            self.cap(ask, np.array([[3.0, 20.0, 0.0, 5.0]]), ego, course)
 
 
 @njit(cache=True)
@@ -154,11 +177,13 @@ def _place(
         rows: ADVISED_COLUMNS, local frame, `age_s` ago. pose: x, y, yaw of the ego in it.
         known: [N, 7] whom the car sees, columns of `vehicle.proposals`.
         body: front and rear overhang from the rear axle, width.
-        out: TRACK, at least as long as `rows`.
+        out: TRACK; no more are put than it is long.
     """
     c, s = math.cos(pose[2]), math.sin(pose[2])
     count = 0
     for n in range(rows.shape[0]):
+        if count == out.shape[0]:
+            break
         r = rows[n]
         dx, dy = r[_X] + r[_VX] * age_s - pose[0], r[_Y] + r[_VY] * age_s - pose[1]
         x, y = c * dx + s * dy, -s * dx + c * dy

@@ -191,6 +191,16 @@ class _Held:
     tracks_end_ns: int
     caps_end_ns: int
 
+    def tracks(self, now_ns: int) -> tuple[np.ndarray, float]:
+        """Return the tracks that count by now, and for how long they have been on their way, s."""
+        count = self.letter["tracks_n"] if now_ns < self.tracks_end_ns else 0
+        return self.letter["tracks"][:count], (now_ns - self.input_ns) * 1e-9
+
+    def caps(self, now_ns: int) -> np.ndarray:
+        """Return the caps that count by now."""
+        count = self.letter["caps_n"] if now_ns < self.caps_end_ns else 0
+        return np.asarray(self.letter["caps"][:count])
+
     @property
     def says_something(self) -> bool:
         """Return whether there is a road user or a cap in it."""
@@ -259,18 +269,16 @@ class Offboard:
             self._puts = puts
             self._look_in(now_ns, ego, notes)
         self._forget(now_ns)
-        careful = command
-        for held in self._held:
-            if held is None:
-                continue
-            letter, age_s = held.letter, (now_ns - held.input_ns) * 1e-9
-            tracks = letter["tracks"][: letter["tracks_n"] if now_ns < held.tracks_end_ns else 0]
-            caps = letter["caps"][: letter["caps_n"] if now_ns < held.caps_end_ns else 0]
-            found = self._heeding.limit(command, tracks, caps, age_s, scene, ego, course)
+        counts = [held for held in self._held if held is not None]
+        self._heeding.begin(scene, ego)
+        news = [self._heeding.add(*held.tracks(now_ns)) for held in counts]
+        for_tracks = careful = self._heeding.limit(command, ego, course)
+        for held, new in zip(counts, news, strict=True):
+            found = self._heeding.cap(command, held.caps(now_ns), ego, course)
+            careful = min(careful, found, key=_accel)
+            found = min(found, for_tracks, key=_accel) if new else found
             back = command.accel_mps2 - found.accel_mps2
             notes.append(self._note(held, "heeded" if back > 0.0 else "no effect", now_ns, back))
-            if found.accel_mps2 < careful.accel_mps2:
-                careful = found
         self.notes = tuple(notes)
         return careful
 
@@ -320,6 +328,10 @@ class Offboard:
             age_us=(now_ns - held.input_ns) // 1_000,
             held_back_mps2=max(0.0, back),
         )
+
+
+def _accel(command: ControlCommand) -> float:
+    return command.accel_mps2
 
 
 def _open(letter: np.ndarray, context: Context) -> _Held:
