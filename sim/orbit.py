@@ -372,12 +372,14 @@ class _Room:
             label = self.names.get(entry.id, "answer" if ".3/" in entry.id else "")
             if not label or label.startswith("note") or entry.event not in WORDS:
                 continue
-            self._note(entry.utc_ns, node, WORDS[entry.event].format(label, entry.detail))
+            what = WORDS[entry.event].format(label, entry.detail)
+            self.trial.timeline.append(Line(minute=_minute(entry.utc_ns), node=node, what=what))
 
     def _note(self, utc_ns: int, node: str, what: str) -> None:
-        minute = (utc_ns - START_UTC_NS) / 60e9
-        self.trial.timeline.append(Line(minute=round(minute, 2), node=node, what=what))
-        self.tell(f"{minute:7.1f} min  {node:10} {what}")
+        """Add a line to the timeline, and tell it now."""
+        line = Line(minute=_minute(utc_ns), node=node, what=what)
+        self.trial.timeline.append(line)
+        self.tell(f"{line.minute:7.1f} min  {node:10} {what}")
 
 
 WORDS: Final = {
@@ -389,6 +391,10 @@ WORDS: Final = {
     "duplicate": "knows the {0} already",
     "expired": "lets go of the {0}: too old",
 }
+
+
+def _minute(utc_ns: int) -> float:
+    return round((utc_ns - START_UTC_NS) / 60e9, 2)
 
 
 async def _nothing(received: Received) -> Sequence[Reply]:

@@ -17,8 +17,8 @@ def orbit(
 ) -> None:
     """Bring a car without coverage its update and its advice by orbit, and its clip home.
 
-    Five real node processes and a day of contacts in half a minute. Exit code 1: something was
-    lost, came twice, or had no effect.
+    Five real node processes; hours of contacts are compressed. Exit code 1: something was lost,
+    came twice, or had no effect.
     """
     import json
 

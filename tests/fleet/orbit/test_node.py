@@ -35,7 +35,7 @@ def test_bundle_goes_over_a_satellite_signed_and_unread(tmp_path):
 
 
 def test_large_bundle_is_cut_to_what_contacts_carry_and_comes_whole(tmp_path):
-    ways = [("car", "sat", 2.0 + 1.5 * n, 3.0 + 1.5 * n) for n in range(6)]
+    ways = [("car", "sat", 0.8 + n, 1.6 + n) for n in range(9)]
     plan = open_plan(*ways, ("sat", "home"), kinds=KINDS, rate_bps=800_000)
     changes = {n: {"tolerance_s": 0.5} for n in ("car", "sat", "home")}
     with Relay(tmp_path, plan, keyed=PAIR, changes=changes) as relay:
