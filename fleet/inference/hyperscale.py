@@ -128,20 +128,22 @@ def _tenant_of(call: Call) -> str:
 class Replica:
     """One process of the cluster: a desk over networks that are loaded when they are asked for."""
 
-    def __init__(self, plan: Plan) -> None:
+    async def __init__(self, plan: Plan) -> None:  # type: ignore[misc]  # Ray awaits it
         clock = SystemClock()
         chosen = [Variant.at(Path(folder)) for folder in plan.bundles]
         perceive = Variants(PERCEIVE, chosen, loader(plan, chosen), clock)
         limits = Limits(waiting=plan.waiting[0], of_tenant=plan.waiting[1])
         site = Site(name=plan.site, context="hyperscale", jurisdiction=plan.jurisdiction)
+        adjudicate = Adjudicator(ADJUDICATE, perceive, plan.site, clock)
         self._desk = ReplicaDesk(
-            [perceive, Adjudicator(ADJUDICATE, perceive, plan.site, clock)],
+            [perceive, adjudicate],
             site=site,
             tenants=Tenants(plan.of_replica(), clock),
             turns=Turns(clock, plan.batch, limits),
             clock=clock,
             named=plan.tenants,
         )
+        await adjudicate.warm(plan.loaded)
 
     def __serve_build_asgi_app__(self) -> Any:
         """Return what answers HTTP in this replica; Ray calls it."""

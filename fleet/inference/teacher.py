@@ -105,6 +105,14 @@ class Adjudicator:
             ANSWERED_BY: np.array([variant.tag.encode()], dtype=object),
         }
 
+    async def warm(self, most: int) -> None:
+        """Make ready what the first frames would wait for; see `Variants.warm`."""
+        await self._eyes.warm(most)
+        for variant in self._eyes.variants[:most]:
+            shapes = {s.name: s.shape for s in variant.bundle.outputs}
+            heat, box = (np.zeros(shapes[name][1:], np.float32) for name in ("heat", "box"))
+            self._decoder(variant.tag, variant.bundle).boxes(heat, box)
+
     def _decoder(self, tag: str, bundle: ModelBundle) -> Decoder:
         if tag not in self._decoders:
             self._decoders[tag] = Decoder(bundle.kinds, bundle.bev_box, SEEN_PROB)
