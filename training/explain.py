@@ -3,9 +3,9 @@
 import io
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import ClassVar, Final, cast
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from training.explain_net import Decoder, DecoderConfig
 from vehicle.contracts import wire
-from vehicle.contracts.decision import DecisionRecord
+from vehicle.contracts.decision import DecisionRecord, FactorKind, Lateral
 from vehicle.contracts.explanation import (
     NUMBERS,
     VOCABULARY,
@@ -69,7 +69,7 @@ RECIPES: Final = {
     "quick": ExplainConfig(recipe="quick", steps=400, batch=32, warmup=20),
     "tiny": ExplainConfig(
         recipe="tiny", steps=100, batch=16, warmup=10, learning_rate=4e-3,
-        net=DecoderConfig(width=32, heads=2, layers=1),
+        net=DecoderConfig(width=32, heads=2, layers=1, dropout=0.0),
     ),
 }  # fmt: skip
 """base: what is served. quick: the same size in a minute or two, to look at. tiny: for tests."""
@@ -115,8 +115,35 @@ def lesson_of(record: DecisionRecord) -> Lesson:
     )
 
 
+def mirrored(record: DecisionRecord) -> DecisionRecord:
+    """Return the same moment with left and right exchanged: the planner knows no favourite side."""
+    decision = replace(record.decision, lateral=cast(Lateral, _other_side(record.decision.lateral)))
+    causes = None
+    if record.causes is not None:
+        causes = tuple(
+            replace(f, kind=cast(FactorKind, _other_side(f.kind))) for f in record.causes
+        )
+    return replace(
+        record,
+        aside_m=-record.aside_m,
+        bend_1pm=-record.bend_1pm,
+        left_lane_m=record.right_lane_m,
+        right_lane_m=record.left_lane_m,
+        actors=tuple(
+            replace(a, aside_m=-a.aside_m, across_mps=-a.across_mps) for a in record.actors
+        ),
+        decision=decision,
+        causes=causes,
+    )
+
+
+def _other_side(words: str) -> str:
+    sides = {"left": "right", "right": "left"}
+    return " ".join(sides.get(word, word) for word in words.split())
+
+
 def read_lessons(paths: Sequence[Path]) -> tuple[list[Lesson], str]:
-    """Return the lessons of record files, and a digest over the files.
+    """Return two lessons of each record of files, one of them mirrored, and a digest of the files.
 
     Raises:
         RecordsError: a file is missing, empty, or a line is no tested record; it is named.
@@ -129,7 +156,8 @@ def read_lessons(paths: Sequence[Path]) -> tuple[list[Lesson], str]:
         digests.append(wire.digest(data))
         for number, line in enumerate(data.splitlines(), start=1):
             try:
-                lessons.append(lesson_of(wire.from_bytes(DecisionRecord, line)))
+                record = wire.from_bytes(DecisionRecord, line)
+                lessons += [lesson_of(record), lesson_of(mirrored(record))]
             except wire.ContractError as error:
                 raise RecordsError(f"{path}:{number}: {error}") from error
     if not lessons:
@@ -207,7 +235,7 @@ def train(
         OtherRunError: the folder belongs to other records or another recipe.
     """
     lessons, digest = read_lessons(paths)
-    run = Run(config=config, records=len(lessons), records_digest=digest)
+    run = Run(config=config, records=len(lessons) // 2, records_digest=digest)
     _claim(out, run)
     torch.manual_seed(config.seed)
     net = Decoder(config.net)
@@ -220,6 +248,7 @@ def train(
     for step, batch in batches(lessons, config, first):
         for group in optimizer.param_groups:
             group["lr"] = _rate(config, step)
+        torch.manual_seed(config.seed * 1_000_003 + step)  # what is dropped, too, after a resume
         with torch.autocast("cpu", torch.bfloat16):  # a third of the time on this processor
             loss = loss_of(net, batch)
         optimizer.zero_grad(set_to_none=True)

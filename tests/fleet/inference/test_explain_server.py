@@ -168,7 +168,7 @@ def test_the_house_s_request_is_honoured_and_answered(http: httpx.Client) -> Non
     assert again.json()["error"]["code"] == "ReplayedRequestError"
     for changes, name in (
         ({"lasts_s": 1.0, "age_s": 2.0, "freshness_s": 9.0}, "LateRequestError"),
-        ({"age_s": 3.0}, "StaleInputError"),
+        ({"age_s": 3.0, "freshness_s": 1.0}, "StaleInputError"),
         ({"age_s": -60.0}, "ClockError"),
     ):
         late = body(red(), roadloop=wire.to_plain(ask(**changes)))
@@ -199,7 +199,7 @@ def test_the_client_hears_it_piece_by_piece_and_is_told_why_not(site: Explaining
             assert "".join(pieces).endswith("therefore stop and keep the lane.")
             assert client.reply is not None
             with pytest.raises(SiteRefusedError) as refused:
-                [p async for p in client.explain(red(), ask(age_s=3.0))]
+                [p async for p in client.explain(red(), ask(age_s=3.0, freshness_s=1.0))]
             assert refused.value.name == "StaleInputError"
         async with ExplainClient("http://127.0.0.1:1") as client:
             with pytest.raises(UnreachableSiteError):
