@@ -13,7 +13,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,7 +40,18 @@ from fleet.orbit.services import (
 )
 from sim import orbit_cargo as cargo
 from sim.orbit_relay import RelayProcesses
-from sim.orbit_script import CAR, DOWN, FAST, START_UTC_NS, UP, Script, board_of, write
+from sim.orbit_script import (
+    CAR,
+    DOWN,
+    FAST,
+    START_UTC_NS,
+    UP,
+    Line,
+    Script,
+    Trial,
+    board_of,
+    write,
+)
 from sim.orbit_time import Pacer
 from vehicle.clock import SystemClock
 from vehicle.contracts import wire
@@ -64,49 +74,6 @@ ICE: Final = Hazard(
     east_m=900.0, north_m=0.0, radius_m=200.0, speed_mps=8.0, reason="ice on the bridge"
 )
 FRESH_S: Final = 3_600.0
-
-
-@dataclass(slots=True, kw_only=True)
-class Line:
-    """One line of the timeline: minutes after the start, where, what."""
-
-    minute: float
-    node: str
-    what: str
-
-
-@dataclass(slots=True, kw_only=True)
-class Trial:
-    """What came of it.
-
-    Args:
-        timeline: in order of mission time.
-        counts: sent, arrived, lost, twice; copies that were known for ones.
-        refused: what was refused on purpose, by name.
-        accel_mps2: the car's own command before the hazard, and the one after advice.
-        power: of the satellite that answered; modelled.
-    """
-
-    timeline: list[Line] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=dict)
-    refused: list[str] = field(default_factory=list)
-    accel_mps2: dict[str, float] = field(default_factory=dict)
-    power: dict[str, float] = field(default_factory=dict)
-    nodes: dict[str, dict[str, int]] = field(default_factory=dict)
-    wall_s: float = 0.0
-
-    @property
-    def holds(self) -> bool:
-        """Return whether all arrived, once, and each had its effect."""
-        effects = ("update_installed", "clip_landed", "advice_heeded", "tampered_release_refused")
-        none = ("lost", "twice")
-        return all(self.counts.get(e) == 1 for e in effects) and not any(
-            self.counts.get(n, 1) for n in none
-        )
-
-    def plain(self) -> dict[str, Any]:
-        """Return it as one JSON object."""
-        return asdict(self) | {"holds": self.holds}
 
 
 def run(

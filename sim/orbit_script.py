@@ -1,8 +1,9 @@
-"""What shall happen in the trial of the relay, and when: found from the contact plan alone."""
+"""What shall happen in the trial of the relay, and when: found from the contact plan alone; and
+what came of it."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 from fleet.orbit.constellation import Declaration, Shell, satellites
 from fleet.orbit.contacts import DAY_NS, UNIX_JD, make_plan
@@ -57,6 +58,49 @@ class Script:
     kills: tuple[Kill, ...]
     stretches: tuple[Stretch, ...]
     end_utc_ns: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Line:
+    """One line of the timeline: minutes after the start, where, what."""
+
+    minute: float
+    node: str
+    what: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Trial:
+    """What came of it.
+
+    Args:
+        timeline: in order of mission time.
+        counts: sent, arrived, lost, twice; copies that were known for ones.
+        refused: what was refused on purpose, by name.
+        accel_mps2: the car's own command before the hazard, and the one after advice.
+        power: of the satellite that answered; modelled.
+    """
+
+    timeline: list[Line] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
+    accel_mps2: dict[str, float] = field(default_factory=dict)
+    power: dict[str, float] = field(default_factory=dict)
+    nodes: dict[str, dict[str, int]] = field(default_factory=dict)
+    wall_s: float = 0.0
+
+    @property
+    def holds(self) -> bool:
+        """Return whether all arrived, once, and each had its effect."""
+        effects = ("update_installed", "clip_landed", "advice_heeded", "tampered_release_refused")
+        none = ("lost", "twice")
+        return all(self.counts.get(e) == 1 for e in effects) and not any(
+            self.counts.get(n, 1) for n in none
+        )
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as one JSON object."""
+        return asdict(self) | {"holds": self.holds}
 
 
 def write(release_bytes: int, clip_bytes: int, *, kill: bool) -> Script:
