@@ -1,6 +1,7 @@
 """Questions that are called off, and errors that say what was meant."""
 
 import _thread
+import signal
 import threading
 import time
 
@@ -30,12 +31,14 @@ def test_a_question_over_its_time_is_stopped_and_the_lake_can_be_asked_again(hom
 
 
 def test_ctrl_c_stops_the_question_and_not_the_program(home: Home) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
     with Lake(home) as lake:
         ask(lake, "SELECT 1")
         threading.Timer(0.2, _thread.interrupt_main).start()
         with pytest.raises(QueryStoppedError, match="Ctrl-C"):
             ask(lake, ENDLESS)
         assert ask(lake, "SELECT 1 AS one").num_rows == 1
+    signal.signal(signal.SIGINT, before)
 
 
 def test_a_refusal_comes_through_as_itself(home: Home) -> None:
