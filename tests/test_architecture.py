@@ -95,6 +95,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
         FLEET | COMMAND,
     ),
     "fleet.inference.verbs": ({"fleet", "vehicle.contracts", "vehicle.clock"}, FLEET | COMMAND),
+    "fleet.inference.options": (set(), COMMAND),
     "fleet.inference.load_verb": ({"fleet", "vehicle.contracts", "vehicle.clock"}, FLEET | COMMAND),
     "fleet.inference.router_verbs": (
         {"fleet", "vehicle.contracts", "vehicle.clock"},

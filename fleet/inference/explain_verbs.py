@@ -6,12 +6,23 @@ from typing import Annotated
 
 import typer
 
+from fleet.inference.options import (
+    JsonOption,
+    JurisdictionOption,
+    NamesOption,
+    PlainOption,
+    PolicyOption,
+    ReceiptsOption,
+    TenantsOption,
+    UndeclaredOption,
+    UrlFileOption,
+)
+
 explain_app = typer.Typer(
     no_args_is_help=True,
     help="Why the car decided so: an explainer behind OpenAI's chat protocol, and asking it.",
 )
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Folder = Annotated[
     Path | None,
     typer.Option("--explainer", help="Its folder; default: ROADLOOP_HOME/models/explainer."),
@@ -25,34 +36,18 @@ def serve(
         str, typer.Option(help="What kind of place: edge, on-prem or hyperscale.")
     ] = "edge",
     site: Annotated[str, typer.Option(help="Name of the site.")] = "explain-1",
-    jurisdiction: Annotated[str, typer.Option(help="ISO 3166 of the ground it stands on.")] = "DE",
+    jurisdiction: JurisdictionOption = "DE",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8803,
-    name: Annotated[
-        list[str] | None,
-        typer.Option(help="Name or address that cars know this host by; may be repeated."),
-    ] = None,
-    tenants: Annotated[
-        Path | None,
-        typer.Option(help="TOML, a table a tenant; default: this home's cars are tenant 'fleet'."),
-    ] = None,
-    policy: Annotated[
-        Path | None, typer.Option(help="Folder of *.cedar and laws.toml; default: those shipped.")
-    ] = None,
-    receipts: Annotated[
-        Path | None, typer.Option(help="File of the chain of receipts; needed on premises.")
-    ] = None,
-    undeclared: Annotated[
-        bool, typer.Option(help="Answer who does not say what its data is: plain clients.")
-    ] = False,
-    plain: Annotated[
-        bool, typer.Option(help="Without certificates; only on an address of this machine.")
-    ] = False,
+    name: NamesOption = None,
+    tenants: TenantsOption = None,
+    policy: PolicyOption = None,
+    receipts: ReceiptsOption = None,
+    undeclared: UndeclaredOption = False,
+    plain: PlainOption = False,
     slots: Annotated[int, typer.Option(min=1, help="Answers under way at once.")] = 8,
     threads: Annotated[int, typer.Option(min=1, help="Of the network's runtime.")] = 1,
-    url_file: Annotated[
-        Path | None, typer.Option(help="Write the address here, as JSON, once it is open.")
-    ] = None,
+    url_file: UrlFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Open a site that explains decisions, streamed, to any client of OpenAI's chat protocol.

@@ -6,12 +6,22 @@ from typing import Annotated
 
 import typer
 
+from fleet.inference.options import (
+    JsonOption,
+    JurisdictionOption,
+    NamesOption,
+    PlainOption,
+    PolicyOption,
+    ReceiptsOption,
+    TenantsOption,
+    UndeclaredOption,
+    UrlFileOption,
+)
+
 hyperscale_app = typer.Typer(
     no_args_is_help=True,
     help="A site whose networks run on a cluster: Ray Serve behind the same protocol.",
 )
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @hyperscale_app.command()
@@ -31,31 +41,17 @@ def serve(
     loaded: Annotated[int, typer.Option(help="Networks a replica keeps in memory.")] = 2,
     batch: Annotated[int, typer.Option(help="Requests gathered into one run; 1: none.")] = 1,
     site: Annotated[str, typer.Option(help="Name of the site.")] = "hyperscale-1",
-    jurisdiction: Annotated[str, typer.Option(help="ISO 3166 of the ground it stands on.")] = "DE",
+    jurisdiction: JurisdictionOption = "DE",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     grpc_port: Annotated[int, typer.Option(help="Port of gRPC; 0 takes a free one.")] = 8811,
     http_port: Annotated[int, typer.Option(help="Port of HTTP; 0 takes a free one.")] = 8812,
-    name: Annotated[
-        list[str] | None,
-        typer.Option(help="Name or address that cars know this host by; may be repeated."),
-    ] = None,
-    tenants: Annotated[
-        Path | None,
-        typer.Option(help="TOML, a table a tenant; default: this home's cars are tenant 'fleet'."),
-    ] = None,
-    policy: Annotated[
-        Path | None, typer.Option(help="Folder of *.cedar and laws.toml; default: those shipped.")
-    ] = None,
-    receipts: Annotated[Path | None, typer.Option(help="File of the chain of receipts.")] = None,
-    undeclared: Annotated[
-        bool, typer.Option(help="Answer who does not say what its data is: plain clients.")
-    ] = False,
-    plain: Annotated[
-        bool, typer.Option(help="Without certificates; only on an address of this machine.")
-    ] = False,
-    url_file: Annotated[
-        Path | None, typer.Option(help="Write the addresses here, as JSON, once it is open.")
-    ] = None,
+    name: NamesOption = None,
+    tenants: TenantsOption = None,
+    policy: PolicyOption = None,
+    receipts: ReceiptsOption = None,
+    undeclared: UndeclaredOption = False,
+    plain: PlainOption = False,
+    url_file: UrlFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Open a site before a cluster of this machine: gRPC and HTTP, as at `infer serve`.

@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
+from fleet.inference.options import JsonOption, PolicyOption
+
 receipts_app = typer.Typer(
     no_args_is_help=True, help="What sites decided and did, in chains that show every change."
 )
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def add(app: typer.Typer) -> None:
@@ -79,9 +80,7 @@ def route(
     sites: Annotated[
         Path | None, typer.Option(help="TOML of sites and links; default: an example.")
     ] = None,
-    policy: Annotated[
-        Path | None, typer.Option(help="Folder of *.cedar and laws.toml; default: those shipped.")
-    ] = None,
+    policy: PolicyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Explain where a request would go, and why nowhere else. Joules are modelled."""
@@ -139,9 +138,7 @@ def front(
     identity: Annotated[
         Path | None, typer.Option(help="A car's identity folder; default: no certificate.")
     ] = None,
-    policy: Annotated[
-        Path | None, typer.Option(help="Folder of *.cedar and laws.toml; default: those shipped.")
-    ] = None,
+    policy: PolicyOption = None,
     http: Annotated[
         bool, typer.Option(help="Doors are HTTP, here and there, streams included; else gRPC.")
     ] = False,

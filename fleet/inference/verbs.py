@@ -6,6 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fleet.inference.options import (
+    JsonOption,
+    JurisdictionOption,
+    NamesOption,
+    PlainOption,
+    PolicyOption,
+    ReceiptsOption,
+    TenantsOption,
+    UndeclaredOption,
+    UrlFileOption,
+)
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -15,8 +27,6 @@ infer_app = typer.Typer(
     no_args_is_help=True,
     help="Inference outside the car: sites at the edge and on premises, and asking them.",
 )
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @infer_app.command()
@@ -30,30 +40,16 @@ def serve(
         bool, typer.Option(help="Serve collective perception: what others see of a car's way.")
     ] = True,
     site: Annotated[str, typer.Option(help="Name of the site.")] = "edge-1",
-    jurisdiction: Annotated[str, typer.Option(help="ISO 3166 of the ground it stands on.")] = "DE",
+    jurisdiction: JurisdictionOption = "DE",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     grpc_port: Annotated[int, typer.Option(help="Port of gRPC; 0 takes a free one.")] = 8801,
     http_port: Annotated[int, typer.Option(help="Port of HTTP; 0 takes a free one.")] = 8802,
-    name: Annotated[
-        list[str] | None,
-        typer.Option(help="Name or address that cars know this host by; may be repeated."),
-    ] = None,
-    tenants: Annotated[
-        Path | None,
-        typer.Option(help="TOML, a table a tenant; default: this home's cars are tenant 'fleet'."),
-    ] = None,
-    policy: Annotated[
-        Path | None, typer.Option(help="Folder of *.cedar and laws.toml; default: those shipped.")
-    ] = None,
-    receipts: Annotated[
-        Path | None, typer.Option(help="File of the chain of receipts; needed on premises.")
-    ] = None,
-    undeclared: Annotated[
-        bool, typer.Option(help="Answer who does not say what its data is: plain clients.")
-    ] = False,
-    plain: Annotated[
-        bool, typer.Option(help="Without certificates; only on an address of this machine.")
-    ] = False,
+    name: NamesOption = None,
+    tenants: TenantsOption = None,
+    policy: PolicyOption = None,
+    receipts: ReceiptsOption = None,
+    undeclared: UndeclaredOption = False,
+    plain: PlainOption = False,
     threads: Annotated[int, typer.Option(help="Of a network's runtime.")] = 1,
     at_once: Annotated[int, typer.Option(help="Answers worked on side by side.")] = 1,
     forward: Annotated[
@@ -62,9 +58,7 @@ def serve(
             help="MODEL=NAME@HOST:PORT,JURISDICTION: asked there with what may leave on-prem."
         ),
     ] = "",
-    url_file: Annotated[
-        Path | None, typer.Option(help="Write the addresses here, as JSON, once it is open.")
-    ] = None,
+    url_file: UrlFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Open a site: it answers the Open Inference Protocol v2 by gRPC and HTTP. Ctrl-C closes it.
