@@ -180,9 +180,8 @@ def _quality(bench: Bench, name: str, answers: Sequence[Answered]) -> None:
     )
     bench.rows.append({"row": f"{name} factors, explainer", **mine})
     bench.rows.append({"row": f"{name} factors, next ahead", **theirs})
-    bench.rows.append(
-        {"row": f"{name} factors, explainer, silence counted", **_f1(answers, _named)}
-    )
+    for who, says in (("explainer, silence as none", _named), ("next ahead", _next_ahead)):
+        bench.rows.append({"row": f"{name} factors of all decisions, {who}", **_f1(answers, says)})
     if name != "held-out":
         return
     bench.must += [

@@ -18,8 +18,7 @@ from vehicle.contracts.wire import require
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderConfig:
-    """Sizes of a decoder: `width` is split over `heads`; `layers` deep. `dropout` while it learns:
-    without it the decisions of drives it learned from were foreseen 98 times of 100, others 80."""
+    """Sizes of a decoder: `width` is split over `heads`; `layers` deep; `dropout` in training."""
 
     SCHEMA: ClassVar[str] = "decoder/1"
     width: int = 192
