@@ -84,6 +84,7 @@ def test_a_listener_that_leaves_frees_its_slot(model: ExplainModel) -> None:
 
 def test_a_tenant_that_floods_does_not_keep_another_waiting(model: ExplainModel) -> None:
     order: list[str] = []
+    served: list[int] = []
 
     async def one(engine: Engine, tenant: str) -> None:
         await answer(engine, records(1)[0], tenant=tenant)
@@ -92,11 +93,12 @@ def test_a_tenant_that_floods_does_not_keep_another_waiting(model: ExplainModel)
     async def use(engine: Engine) -> None:
         flood = [asyncio.create_task(one(engine, "flood")) for _ in range(30)]
         await asyncio.sleep(0.01)
+        served.append(len(order))
         await asyncio.create_task(one(engine, "calm"))
         await asyncio.gather(*flood)
 
     with_engine(model, use, slots=2)
-    assert order.index("calm") <= 8
+    assert order.index("calm") - served[0] <= 8
 
 
 def test_what_cannot_be_answered_in_time_is_refused_by_name(model: ExplainModel) -> None:
