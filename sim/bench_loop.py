@@ -77,9 +77,9 @@ class _Run:
     late_and_stolen: int = 0
 
 
-def rendered(count: int, light: str = "day") -> list[Observation]:
-    """Return observations of a town drive, so that the loop sees real pictures and traffic."""
-    episode, out = Episode(town=101, seed=7, light=light), []
+def rendered(count: int, light: str = "day", family: str = "town_drive") -> list[Observation]:
+    """Return observations of a drive, so that the loop sees real pictures and traffic."""
+    episode, out = Episode(town=101, seed=7, light=light, family=family), []
     for _ in range(count):
         out.append(episode.observe())
         episode.step(None)

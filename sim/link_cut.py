@@ -3,7 +3,8 @@
 One car drives on the clock with everything beside it: recorder, shadow, an uplink that sends clips
 home, and a process that asks a site for advice, each over an emulated link with TLS. In turns the
 links carry and lose every packet. What the loop takes is compared pair by pair, and what it plans
-frame by frame.
+frame by frame. It passes a parked truck, where it asks all the time: a car that does not ask would
+lose nothing.
 """
 
 import gc
@@ -11,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -21,6 +22,7 @@ import numpy as np
 from sim.bench_load import CAR, bench_car, running_home, served
 from sim.bench_loop import FRAME_RATE_HZ, LOAD, observation_of, rendered
 from sim.links import Link
+from sim.occluded import FAMILY
 from vehicle import bundles
 from vehicle.budget import Budget
 from vehicle.clock import FakeClock, SystemClock
@@ -48,6 +50,20 @@ HOME_LINK: Final = "lte"
 SITE_LINK: Final = "5g-sa"
 
 
+@dataclass(slots=True)
+class Block:
+    """Some seconds with the links as they were: what each tick took, and how often a site answered.
+
+    Args:
+        there: the links carry.
+        ms: release to command of each tick.
+    """
+
+    there: bool
+    ms: list[float] = field(default_factory=list)
+    answers: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkCut:
     """What a drive with links that come and go left.
@@ -56,6 +72,7 @@ class LinkCut:
         linked_ms, cut_ms: release to command of each tick, with the links there and cut.
         ratios: p50 cut by p50 linked, of each pair of blocks.
         missed: ticks over the deadline, linked and cut.
+        answers: of the site in each block, linked and cut.
         plans: digest of all plans and commands of the same frames: without a mailbox, with an empty
             one, and with one full of advice that is refused.
         heed_us: what a look into the mailbox takes: nothing there, and a word about eight people.
@@ -67,6 +84,7 @@ class LinkCut:
     cut_ms: tuple[float, ...]
     ratios: tuple[float, ...]
     missed: tuple[int, int]
+    answers: tuple[tuple[int, ...], tuple[int, ...]]
     plans: dict[str, str]
     heed_us: dict[str, tuple[float, ...]]
     punctuality: str
@@ -95,7 +113,7 @@ def link_cut(
     Raises:
         HomeStartError, LinkDownError, CarStartError: something did not come up.
     """
-    folder, seen = bundle or bundles.base_folder(), rendered(DISTINCT)
+    folder, seen = bundle or bundles.base_folder(), rendered(DISTINCT, family=FAMILY)
     pairs = max(2, round(frames / BLOCK))
     with TemporaryDirectory() as scratch, _connected(Path(scratch), folder) as (car, links):
         drive = Drive(
@@ -113,7 +131,7 @@ def link_cut(
         )
         granted = prepare(fifo=fifo)
         try:
-            blocks = _run(drive, seen, links, pairs, lambda share: progress(0.9 * share))
+            blocks = _run(drive, seen, car, links, pairs, lambda share: progress(0.9 * share))
             heed_us = heed_times()
         finally:
             ordinary()
@@ -121,13 +139,15 @@ def link_cut(
             gc.unfreeze()
         health = (drive.pilot.joined(drive.sight.health), *car.health().values())
         drive.close()
-    linked, cut = np.array(blocks[0::2]), np.array(blocks[1::2])
+    linked, cut = (np.array([b.ms for b in blocks if b.there is way]) for way in (True, False))
+    answers = [tuple(b.answers for b in blocks if b.there is way) for way in (True, False)]
     limit_ms = 10.0
     return LinkCut(
         linked_ms=tuple(linked.ravel().tolist()),
         cut_ms=tuple(cut.ravel().tolist()),
         ratios=tuple((np.median(cut, axis=1) / np.median(linked, axis=1)).tolist()),
         missed=(int((linked > limit_ms).sum()), int((cut > limit_ms).sum())),
+        answers=(answers[0], answers[1]),
         plans=plans_of(folder, seen),
         heed_us=heed_us,
         punctuality=in_words(granted),
@@ -163,32 +183,46 @@ def _address(url: str) -> tuple[str, int]:
 def _run(
     drive: Drive,
     seen: list[Observation],
+    car: Car,
     links: Sequence[Link],
     pairs: int,
     progress: Callable[[float], None],
-) -> list[list[float]]:
-    """Return what each tick of each block took, ms; the links are there in every other block."""
-    clock, blocks = SystemClock(), list[list[float]]()
+) -> list[Block]:
+    """Return what came of each block: links there, cut, cut, there, there, ..."""
+    clock, blocks = SystemClock(), list[Block]()
     period_ns = round(1e9 / FRAME_RATE_HZ)
     start_ns, total = clock.mono_ns() + period_ns, 2 * pairs * BLOCK
     for number in range(-WARM_UP, total):
         if number >= 0 and number % BLOCK == 0:
+            _end(blocks, car)
+            blocks.append(Block(there=len(blocks) % 4 in (0, 3), answers=-_answers(car)))
             for link in links:
-                link.mend() if len(blocks) % 2 == 0 else link.cut()
-            blocks.append([])
+                link.mend() if blocks[-1].there else link.cut()
             start_ns = clock.mono_ns() + period_ns - (number + WARM_UP) * period_ns
         release_ns = start_ns + (number + WARM_UP) * period_ns
         observation = observation_of(seen, number + WARM_UP, release_ns)
         clock.sleep_until(release_ns)
         tick = drive.tick(observation, release_mono_ns=release_ns)
         if number >= 0:
-            blocks[-1].append(tick.timing.total_us * 1e-3)
+            blocks[-1].ms.append(tick.timing.total_us * 1e-3)
         if tick.timing.rung == "mrm" and tick.scene is not None and tick.scene.fresh:
             drive.sight.restart()  # the person that UN R157 asks for
             drive.pilot.restart()
         if number % 36 == 0:
             progress(max(number, 0) / total)
+    _end(blocks, car)
     return blocks
+
+
+def _end(blocks: list[Block], car: Car) -> None:
+    """Count what the site answered in the block that ends."""
+    if blocks:
+        blocks[-1].answers += _answers(car)
+
+
+def _answers(car: Car) -> int:
+    """Return how many questions the site has answered so far."""
+    return int(car.health()["offboard"].counters.get("answered", 0))
 
 
 def heed_times(count: int = 2_000) -> dict[str, tuple[float, ...]]:
@@ -281,6 +315,7 @@ def cut_rows(bench: Bench, found: LinkCut) -> None:
             "ratio_p50": round(found.ratio, 4),
             "ratios_low_high": [round(min(found.ratios), 3), round(max(found.ratios), 3)],
             "missed_there_and_cut": list(found.missed),
+            "answers_there_and_cut": [sum(answers) for answers in found.answers],
             "real-time class": found.punctuality,
         }
     )
@@ -297,6 +332,13 @@ def cut_rows(bench: Bench, found: LinkCut) -> None:
                 op=op, limit=limit, unit="ratio", n=n, peer=peer,
             )
         )  # fmt: skip
+    bench.must.append(
+        Must(
+            figure="answers to the car's questions while its links were there, fewest in 3 s",
+            value=min(found.answers[0]), op=">=", limit=1, unit="answers", n=n,
+            peer=f"links cut: at most {max(found.answers[1])}",
+        )
+    )  # fmt: skip
     bench.must.append(
         Must(
             figure="plans and commands of the same frames that differ without links",

@@ -13,8 +13,9 @@ import asyncio
 import logging
 import os
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -221,8 +222,9 @@ def cluster(plan: Plan, http_port: int = 0) -> Iterator[str]:
         serve.run(application(plan), name=plan.site, route_prefix="/")
         yield f"http://127.0.0.1:{port}"
     finally:
-        serve.shutdown()  # type: ignore[no-untyped-call]
-        ray.shutdown()
+        with redirect_stdout(sys.stderr):  # Ray prints what dies meanwhile; stdout is the caller's
+            serve.shutdown()  # type: ignore[no-untyped-call]
+            ray.shutdown()
 
 
 def application(plan: Plan) -> Any:

@@ -39,12 +39,13 @@ def test_advice_that_counts_changes_commands_and_no_plan(monkeypatch):
 def test_rows_say_what_was_compared_and_what_holds():
     found = link_cut.LinkCut(
         linked_ms=(7.0,) * 216, cut_ms=(7.07,) * 216, ratios=(1.0, 1.01, 1.02), missed=(0, 0),
-        plans={"none": "a", "empty": "a", "refused": "a"}, punctuality="best effort", health=(),
+        answers=((20, 7), (1, 0)), plans={"none": "a", "empty": "a", "refused": "a"}, punctuality="best effort", health=(),
         heed_us=link_cut.heed_times(40),
     )  # fmt: skip
     bench = Bench(name="tiers")
     link_cut.cut_rows(bench, found)
-    assert [must.holds for must in bench.must] == [True, True, True]
+    assert [must.holds for must in bench.must] == [True, True, True, True]
+    assert bench.must[2].value == 7
     assert bench.must[0].value == 1.01
     assert bench.rows[0]["ms"]["n"] == 216
     assert [row["us"]["n"] for row in bench.rows if "mailbox" in row["row"]] == [40, 40]
