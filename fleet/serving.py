@@ -1,6 +1,7 @@
 """Opens the door: one process per home, on one port, over TLS, until it is told to stop."""
 
 import fcntl
+import os
 import signal
 import socket
 import threading
@@ -111,6 +112,29 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise PortTakenError(f"{host}:{port}: {error.strerror}; try --port 0") from error
     listener.listen(128)
+    return listener
+
+
+def listen_alone(path: Path) -> socket.socket:
+    """Return a socket that listens at a path, for this user alone; what a dead one left goes.
+
+    Raises:
+        PortTakenError: somebody listens there, or something else has the name.
+    """
+    if path.is_socket():
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(str(path)) == 0:
+                raise PortTakenError(f"{path}: somebody listens there already")
+        path.unlink()
+    listener, umask = socket.socket(socket.AF_UNIX), os.umask(0o077)
+    try:
+        listener.bind(str(path))
+    except OSError as error:
+        listener.close()
+        raise PortTakenError(f"{path}: {error.strerror or error}") from error
+    finally:
+        os.umask(umask)
+    listener.listen(16)
     return listener
 
 

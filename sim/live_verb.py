@@ -32,7 +32,7 @@ def live(
     ] = "",
     offboard: Annotated[
         str,
-        typer.Option(help="Site that is asked for advice: https://HOST:PORT, or .../MODEL."),
+        typer.Option(help="Who is asked for advice: https://HOST:PORT, .../MODEL, or unix:PATH."),
     ] = "",
     real_time: Annotated[
         bool, typer.Option("--real-time/--best-effort", help="Ask for the real-time class.")

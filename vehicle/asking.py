@@ -25,6 +25,8 @@ Reason = Literal["occluded", "uncertain", "disagreement"]
 MODEL: Final = "collective"
 """Asked for where a site's address names no model."""
 
+UNIX: Final = "unix:"
+
 UNCERTAIN_RATIO: Final = 0.5
 """Where a frame lies beyond 99 of 100 frames of the training data (see Scene)."""
 
@@ -44,7 +46,8 @@ class OffboardSettings:
     Args:
         car: process id of the frame loop.
         folder: of the car: identity/.
-        address: https://HOST:PORT of a site, with /MODEL where not the usual one is asked.
+        address: https://HOST:PORT of a site, with /MODEL where not the usual one is asked; or
+            unix:PATH, unix:PATH:MODEL of a front on this computer, which asks on.
         tenant, jurisdiction: as in InferenceRequest.
         deadline_s: from the end of exposure; what comes later is not wanted.
         freshness_s: advice about an older instant is not wanted.
@@ -71,8 +74,12 @@ def split(address: str) -> tuple[str, str]:
     """Return the base of a site's address and the model it names.
 
     Raises:
-        ContractError: it is not http(s)://HOST:PORT or http(s)://HOST:PORT/MODEL.
+        ContractError: it is not http(s)://HOST:PORT, http(s)://HOST:PORT/MODEL or unix:PATH.
     """
+    if address.startswith(UNIX):
+        path, _, model = address.removeprefix(UNIX).partition(":")
+        require(bool(path), f"offboard address is {address!r}, expected unix:PATH")
+        return UNIX + path, model or MODEL
     try:
         url = urlsplit(address)
         plain = url.scheme in ("https", "http") and bool(url.hostname) and url.port is not None
@@ -81,7 +88,8 @@ def split(address: str) -> tuple[str, str]:
     model = url.path.strip("/") or MODEL
     require(
         plain and "/" not in model and "@" not in url.netloc and not (url.query or url.fragment),
-        f"offboard address is {address!r}, expected https://HOST:PORT or https://HOST:PORT/MODEL",
+        f"offboard address is {address!r}, expected https://HOST:PORT, https://HOST:PORT/MODEL or "
+        "unix:PATH",
     )
     return f"{url.scheme}://{url.netloc}", model
 

@@ -238,7 +238,7 @@ def drive(
     ] = "",
     offboard: Annotated[
         str,
-        typer.Option(help="Site that is asked for advice: https://HOST:PORT, or .../MODEL."),
+        typer.Option(help="Who is asked for advice: https://HOST:PORT, .../MODEL, or unix:PATH."),
     ] = "",
     campaign: Annotated[
         Path | None,

@@ -3,18 +3,24 @@
 So it can ask any server of that protocol. What comes back is bounded in length and in time, checked
 whole, and refused by name where it is not an answer to what was asked.
 
+A front on this computer is asked at a socket that only this user may use: it shows the car's
+certificate to the places it asks, and takes no other's.
+
 Source: KServe, Open Inference Protocol V2; Triton Inference Server, "Binary Tensor Data Extension".
 """
 
 import json
+import os
+import stat
 import struct
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import httpx
 import numpy as np
 
-from vehicle.asking import split
+from vehicle.asking import UNIX, split
 from vehicle.clock import Clock
 from vehicle.contracts import wire
 from vehicle.contracts.advice import ANSWER, MAX_ADVICE_BYTES, Advice
@@ -68,7 +74,7 @@ class SiteLink:
 
     Args:
         address: see OffboardSettings.
-        identity: of the car; None where the site is asked without TLS.
+        identity: of the car; None where the site is asked without TLS, or at a socket.
         clock: by whose UTC deadlines are kept.
     Raises:
         ContractError: the address is no address.
@@ -81,10 +87,13 @@ class SiteLink:
         clock: Clock,
     ) -> None:
         self.base, self.model = split(address)
-        self.proven = self.base.startswith("https://") and identity is not None
+        self._socket = Path(self.base.removeprefix(UNIX)) if self.base.startswith(UNIX) else None
+        secure = self.base.startswith("https://") and identity is not None
+        self.proven = secure or self._socket is not None
         self._clock = clock
         self._client = httpx.Client(
-            base_url=self.base,
+            base_url="http://front" if self._socket else self.base,
+            transport=httpx.HTTPTransport(uds=str(self._socket)) if self._socket else None,
             verify=identity.context if identity is not None else True,
             trust_env=False,
             headers={"Accept-Encoding": "identity"},
@@ -97,6 +106,8 @@ class SiteLink:
         Raises:
             SiteAwayError: nobody is there, or it is not who it should be.
         """
+        if self._socket is not None and not _is_ours(self._socket):
+            raise SiteAwayError(f"{self.base}: no socket that this user alone may use")
         try:
             self._client.get("/v2/health/live", timeout=CONNECT_S)
         except httpx.HTTPError as error:
@@ -161,6 +172,16 @@ class SiteLink:
         if left_s <= 0.0:
             raise LateAnswerError(f"the deadline passed {-left_s:.3f} s ago")
         return left_s
+
+
+def _is_ours(path: Path) -> bool:
+    """Return whether a path is a socket of this user that nobody else may use."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    private = found.st_mode & (stat.S_IRWXG | stat.S_IRWXO) == 0
+    return stat.S_ISSOCK(found.st_mode) and found.st_uid == os.geteuid() and private
 
 
 def write_question(

@@ -110,6 +110,10 @@ class LinkModel:
         """Learn what became of an answer; LOST when it is not waited for any more."""
         self.observe(replace(self._out.pop(number), took_s=took_s))
 
+    def withdrawn(self, number: int) -> None:
+        """Forget an answer that was not waited for: nobody knows when it would have come."""
+        del self._out[number]
+
     @property
     def count(self) -> int:
         """Return how many answers it knows of."""

@@ -17,6 +17,7 @@ from fleet.inference.oip_messages import CLASSES, SERVICE, InferRequest
 from fleet.inference.policy import Policy, Site
 from fleet.inference.refusals import MalformedRequestError, status_of, words_of
 from fleet.inference.regions import NoRegionError, Region, Regions
+from fleet.inference.routed import Router
 from vehicle.clock import Clock, SystemClock
 from vehicle.contracts import wire
 from vehicle.contracts.inference import MAX_TENSOR_BYTES, PARAMETER, InferenceRequest
@@ -67,6 +68,7 @@ async def serve_front(
     places: Sequence[Place],
     *,
     policy: Policy | None = None,
+    router: Router | None = None,
     clock: Clock | None = None,
     host: str = "127.0.0.1",
     port: int = 0,
@@ -76,6 +78,7 @@ async def serve_front(
     Args:
         places: the regions, best first while nothing is known of their times.
         policy: what decides which region a request may go to; None: any.
+        router: who ranks the regions; None: they are asked by their times.
         port: 0 takes a free one.
     """
     async with AsyncExitStack() as stack:
@@ -84,6 +87,7 @@ async def serve_front(
             [_region(p, c) for p, c in zip(places, channels, strict=True)],
             clock=clock or SystemClock(),
             policy=policy,
+            router=router,
             size_of=len,
         )
         server = grpc.aio.server(

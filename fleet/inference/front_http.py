@@ -5,10 +5,12 @@ part is read, for deadline, law and budget.
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import httpx
@@ -20,7 +22,7 @@ from starlette.routing import Route
 from fleet.inference.client import SiteRefusedError, UnreachableSiteError
 from fleet.inference.explain_chat import error_body, event
 from fleet.inference.explain_client import context_of
-from fleet.inference.front import Place
+from fleet.inference.front import ABOUT_S, Place
 from fleet.inference.front_stream import streamed
 from fleet.inference.policy import Policy
 from fleet.inference.refusals import (
@@ -29,9 +31,10 @@ from fleet.inference.refusals import (
     status_of,
     words_of,
 )
-from fleet.inference.regions import Region, Regions
+from fleet.inference.regions import NoRegionError, Region, Regions
+from fleet.inference.routed import Router
 from fleet.inference.server import quiet_server
-from fleet.serving import listen
+from fleet.serving import listen, listen_alone
 from vehicle.clock import Clock, SystemClock
 from vehicle.contracts import wire
 from vehicle.contracts.inference import MAX_TENSOR_BYTES, PARAMETER, InferenceRequest
@@ -92,16 +95,22 @@ async def serve_http_front(
     places: Sequence[Place],
     *,
     policy: Policy | None = None,
+    router: Router | None = None,
     clock: Clock | None = None,
     host: str = "127.0.0.1",
     port: int = 0,
+    socket: Path | None = None,
 ) -> AsyncIterator[HttpFront]:
     """Keep a front over HTTP open for the length of a block.
 
     Args:
         places: the regions' HTTP doors.
         policy: what decides which region a request may go to; None: any.
+        router: who ranks the regions; None: they are asked by their times.
         port: 0 takes a free one.
+        socket: a path to listen at instead; only this user may connect.
+    Raises:
+        PortTakenError: the port is taken, or somebody listens at the socket.
     """
     async with AsyncExitStack() as stack:
         clients = {p.site.name: await stack.enter_async_context(_client(p)) for p in places}
@@ -109,21 +118,24 @@ async def serve_http_front(
             [_region(place, clients[place.site.name]) for place in places],
             clock=clock or SystemClock(),
             policy=policy,
+            router=router,
             size_of=lambda answer: len(answer.body),
         )
         door = _Door(regions, clients)
         app = Starlette(routes=[Route("/{path:path}", door.answer, methods=["GET", "POST"])])
         await stack.enter_async_context(regions.watched())
-        with closing(listen(host, port)) as listener:
+        with closing(listen_alone(socket) if socket else listen(host, port)) as listener:
             server = quiet_server(app, None)
             serving = asyncio.create_task(server.serve([listener]))
             while not server.started and not serving.done():
                 await asyncio.sleep(0.001)
             try:
-                yield HttpFront(regions=regions, port=listener.getsockname()[1])
+                yield HttpFront(regions=regions, port=0 if socket else listener.getsockname()[1])
             finally:
                 server.should_exit = True
                 await serving
+                if socket:
+                    socket.unlink(missing_ok=True)
 
 
 class _Door:
@@ -138,6 +150,9 @@ class _Door:
         """Answer one request; a refusal has the status that it would have at a region."""
         try:
             call = await _read(request)
+            if call.method != "POST":
+                found = await self._about(call)
+                return Response(found.body, headers=found.headers)
             asked, streams = _inside(call)
             if streams:
                 return await self._stream(call, asked)
@@ -150,6 +165,18 @@ class _Door:
             chats = request.url.path == CHAT
             body = error_body(words, status) if chats else {"error": words}
             return JSONResponse(body, status)
+
+    async def _about(self, call: HttpCall) -> HttpAnswer:
+        """Return what a region that is up says of itself: a question without data, so without law.
+
+        Raises:
+            NoRegionError: none is up.
+        """
+        for region in self._regions.regions:
+            if region.up:
+                with contextlib.suppress(UnreachableSiteError):
+                    return await _sent(self._clients[region.site.name], call, ABOUT_S)
+        raise NoRegionError("no region is up")
 
     async def _stream(self, call: HttpCall, asked: InferenceRequest | None) -> Response:
         """Answer as events; what is refused before the first has a status, later an event."""
@@ -205,16 +232,7 @@ def _client(place: Place) -> httpx.AsyncClient:
 
 def _region(place: Place, client: httpx.AsyncClient) -> Region[HttpCall, HttpAnswer]:
     async def send(call: HttpCall, left_s: float) -> HttpAnswer:
-        try:
-            found = await client.request(
-                call.method, call.path, content=call.body, headers=call.headers, timeout=left_s
-            )
-        except httpx.HTTPError as error:
-            raise _unreachable(error) from error
-        if found.status_code != 200:
-            raise HttpRefusedError(found.status_code, found.content)
-        headers = {k: found.headers[k] for k in ("content-type", JSON_SIZE) if k in found.headers}
-        return HttpAnswer(headers=headers, body=found.content)
+        return await _sent(client, call, left_s)
 
     async def probe() -> bool:
         try:
@@ -224,6 +242,24 @@ def _region(place: Place, client: httpx.AsyncClient) -> Region[HttpCall, HttpAns
             raise _unreachable(error) from error
 
     return Region(site=place.site, send=send, probe=probe)
+
+
+async def _sent(client: httpx.AsyncClient, call: HttpCall, left_s: float) -> HttpAnswer:
+    """Return a region's answer to a call.
+
+    Raises:
+        HttpRefusedError, UnreachableSiteError: as named.
+    """
+    try:
+        found = await client.request(
+            call.method, call.path, content=call.body, headers=call.headers, timeout=left_s
+        )
+    except httpx.HTTPError as error:
+        raise _unreachable(error) from error
+    if found.status_code != 200:
+        raise HttpRefusedError(found.status_code, found.content)
+    headers = {k: found.headers[k] for k in ("content-type", JSON_SIZE) if k in found.headers}
+    return HttpAnswer(headers=headers, body=found.content)
 
 
 async def _read(request: Request) -> HttpCall:
@@ -246,8 +282,6 @@ def _inside(call: HttpCall) -> tuple[InferenceRequest | None, bool]:
     Raises:
         MalformedRequestError, ContractError: it is none, or not in range.
     """
-    if call.method != "POST":
-        return None, False
     try:
         size = int(call.headers.get(JSON_SIZE, len(call.body)))
         plain = json.loads(call.body[:size])

@@ -69,7 +69,7 @@ async def streamed(
         NoRegionError, RegionDiedError, LateAnswerError, OtherAnswerError, SiteRefusedError: as
             named; after the first event too.
     """
-    left_s, able, why = regions.admit(request)
+    left_s, able, why = regions.admit(request, size_bytes)
     clock = regions.clock
     deadline_ns, heard, sent_bytes = clock.mono_ns() + int(left_s * NS), Heard(), 0
     budget = request.size_budget_bytes if request else 0

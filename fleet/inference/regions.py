@@ -1,6 +1,7 @@
 """Places that answer alike, asked as one: health, failover inside the law, hedges inside budget.
 
-A request goes to the best region that policy allows. When that region fails, or is slower than it
+A request goes to the best region that policy allows: the quickest, or the one that a router finds
+of most worth. When that region fails, or is slower than it
 is in nineteen of twenty cases, another one is asked as well, if deadline and byte budget bear it;
 the first answer counts and the other call is taken back. Each region sees a request once, and a
 request that comes twice is answered once.
@@ -25,6 +26,7 @@ from fleet.inference.refusals import (
     PolicyRefusedError,
     SiteRefusalError,
 )
+from fleet.inference.routed import Router, StayLocalError
 from fleet.inference.tenants import NOBODY, Tenants
 from vehicle.clock import Clock
 from vehicle.contracts.inference import InferenceRequest
@@ -108,6 +110,7 @@ class Regions(Generic[P, T]):
     Args:
         regions: in the order of preference while nothing is known of their times.
         policy: None: each region may answer everything.
+        router: who ranks what policy allows, where a request says what it wants; None: by time.
         size_of: how many bytes an answer has, for byte budgets.
     """
 
@@ -117,12 +120,18 @@ class Regions(Generic[P, T]):
         *,
         clock: Clock,
         policy: Policy | None = None,
+        router: Router | None = None,
         size_of: Callable[[T], int] = lambda _: 0,
     ) -> None:
+        require(router is None or policy is not None, "a router needs a policy")
         require(len({r.site.name for r in regions}) == len(regions) > 0, "regions need names")
         self.regions = tuple(regions)
         self.counts: Counter[str] = Counter()
         self.clock, self._policy, self._size_of = clock, policy, size_of
+        self._router = router
+        if router is not None:
+            for region in regions:
+                region.send = router.learning(region.site.name, region.send)
         self._answer_bytes = 0
         self._seen = Tenants((), clock)
 
@@ -147,10 +156,10 @@ class Regions(Generic[P, T]):
             request: what policy, deadline and budget go by; None: the open protocol alone.
             timeout_s: of whoever asks, beside the deadline.
         Raises:
-            PolicyRefusedError, NoRegionError, RegionDiedError, LateRequestError, LateAnswerError,
-            ReplayedRequestError, SiteRefusedError: as named.
+            PolicyRefusedError, StayLocalError, NoRegionError, RegionDiedError, LateRequestError,
+            LateAnswerError, ReplayedRequestError, SiteRefusedError: as named.
         """
-        left_s, allowed, why = self.admit(request, timeout_s)
+        left_s, allowed, why = self.admit(request, len(payload), timeout_s)
         asked = _Asked[P, T](
             payload,
             self.clock.mono_ns() + int(left_s * NS),
@@ -176,12 +185,12 @@ class Regions(Generic[P, T]):
         return answer
 
     def admit(
-        self, request: InferenceRequest | None, timeout_s: float | None = None
+        self, request: InferenceRequest | None, size_bytes: int, timeout_s: float | None = None
     ) -> tuple[float, list[Region[P, T]], list[str]]:
         """Return seconds left, the regions that may answer, best first, and why others may not.
 
         Raises:
-            LateRequestError, PolicyRefusedError, ReplayedRequestError: as named.
+            LateRequestError, PolicyRefusedError, StayLocalError, ReplayedRequestError: as named.
         """
         left_s = NO_HURRY_S if timeout_s is None else timeout_s
         if request is not None:
@@ -189,26 +198,44 @@ class Regions(Generic[P, T]):
             if by_deadline_s <= 0.0:
                 raise LateRequestError(f"the deadline passed {-by_deadline_s:.3f} s ago")
             left_s = min(left_s, by_deadline_s)
-        allowed, why = self._allowed(request)
+        allowed, why = self._allowed(request, size_bytes)
         if request is not None:
             self._seen.remember(NOBODY, request.request_id, request.deadline_utc_ns)
         return left_s, allowed, why
 
-    def _allowed(self, request: InferenceRequest | None) -> tuple[list[Region[P, T]], list[str]]:
-        allowed, why = list(self.regions), list[str]()
-        if self._policy is not None:
-            tenant = request.tenant if request else ANONYMOUS
-            sites = [r.site for r in self.regions]
-            decisions = self._policy.decide_many(request, sites, tenant)
-            for region, decision in zip(self.regions, decisions, strict=True):
-                if not decision.allowed:
-                    allowed.remove(region)
-                    region.counts["forbidden"] += 1
-                    why.append(f"{decision.name}: {'; '.join(decision.reasons)}")
-            if not allowed:
-                self.counts["forbidden"] += 1
-                raise PolicyRefusedError("; ".join(why))
-        return sorted(allowed, key=lambda r: (not r.up, r.quantile_s(0.5))), why
+    def _allowed(
+        self, request: InferenceRequest | None, size_bytes: int
+    ) -> tuple[list[Region[P, T]], list[str]]:
+        if self._policy is None:
+            return self._by_time(self.regions), []
+        tenant = request.tenant if request else ANONYMOUS
+        sites = [r.site for r in self.regions]
+        decisions = self._policy.decide_many(request, sites, tenant)
+        allowed, why = list[Region[P, T]](), list[str]()
+        for region, decision in zip(self.regions, decisions, strict=True):
+            if decision.allowed:
+                allowed.append(region)
+            else:
+                region.counts["forbidden"] += 1
+                why.append(f"{decision.name}: {'; '.join(decision.reasons)}")
+        if not allowed:
+            self.counts["forbidden"] += 1
+            raise PolicyRefusedError("; ".join(why))
+        if self._router is None or request is None:
+            return self._by_time(allowed), why
+        now_ns = self.clock.mono_ns()
+        away = [r.site.name for r in allowed if not (r.up and r.breaker.allows(now_ns))]
+        by_name = {site.name: d for site, d in zip(sites, decisions, strict=True)}
+        try:
+            best = self._router.order(request, size_bytes, by_name, frozenset(away))
+        except StayLocalError:
+            self.counts["stayed local"] += 1
+            raise
+        return [r for name in best for r in allowed if r.site.name == name], why
+
+    @staticmethod
+    def _by_time(regions: Sequence[Region[P, T]]) -> list[Region[P, T]]:
+        return sorted(regions, key=lambda r: (not r.up, r.quantile_s(0.5)))
 
     async def _race(self, asked: _Asked[P, T]) -> T:
         """Ask until somebody has answered or nobody is left to ask."""

@@ -124,40 +124,70 @@ class Choice:
         return self.offer.site.context if self.offer else "device"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranked:
+    """An offer that may be taken, and what it is worth."""
+
+    offer: Offer
+    p_on_time: float
+    worth: float
+
+    @property
+    def words(self) -> str:
+        """Return its worth, for a person."""
+        return f"worth {self.worth:+.4f}"
+
+
 def route(
     request: InferenceRequest,
     offers: Sequence[Offer],
     state: State,
     weights: Weights | None = None,
 ) -> Choice:
-    """Return the offer of most worth among those that may be taken, or none.
+    """Return the offer of most worth among those that may be taken, or none."""
+    able, others = rank(request, offers, state, weights)
+    if not able or able[0].worth <= 0.0:
+        others |= {r.offer.site.name: f"{r.words}: it costs more than it gains" for r in able}
+        why = "no site is worth asking" if able else "no site may be asked, or none is in time"
+        return Choice(offer=None, p_on_time=1.0, worth=0.0, why=why, others=others)
+    best = able[0]
+    offer = best.offer
+    others |= {r.offer.site.name: f"{r.words}, less than {best.worth:+.4f}" for r in able[1:]}
+    why = (
+        f"{offer.site.name} ({offer.site.context}): in time with {best.p_on_time:.3f}, gain "
+        f"{offer.quality_gain:+.4f}, {offer.joules:.2f} J, {offer.size_bytes:,} bytes, {best.words}"
+    )
+    return Choice(offer=offer, p_on_time=best.p_on_time, worth=best.worth, why=why, others=others)
+
+
+def rank(
+    request: InferenceRequest,
+    offers: Sequence[Offer],
+    state: State,
+    weights: Weights | None = None,
+) -> tuple[list[Ranked], dict[str, str]]:
+    """Return the offers that may be taken, best first, and why the others may not, by site.
 
     Equal worth goes to the likelier, then to fewer joules, the nearer context, the first name.
     """
     weights = weights or Weights()
-    others: dict[str, str] = {}
-    able: list[tuple[float, float, Offer]] = []
+    able, others = list[Ranked](), dict[str, str]()
     for offer in offers:
         chance, against = _chance(request, offer, state, weights)
         if against:
             others[offer.site.name] = against
         else:
-            able.append((worth(offer, chance, weights), chance, offer))
-    able.sort(key=lambda a: (-a[0], -a[1], a[2].joules, _nearness(a[2]), a[2].site.name))
-    if not able or able[0][0] <= 0.0:
-        for value, _, offer in able:
-            others[offer.site.name] = f"worth {value:+.4f}: it costs more than it gains"
-        why = "no site is worth asking" if able else "no site may be asked, or none is in time"
-        return Choice(offer=None, p_on_time=1.0, worth=0.0, why=why, others=others)
-    best, chance, offer = able[0]
-    for value, _, other in able[1:]:
-        others[other.site.name] = f"worth {value:+.4f}, less than {best:+.4f}"
-    why = (
-        f"{offer.site.name} ({offer.site.context}): in time with {chance:.3f}, gain "
-        f"{offer.quality_gain:+.4f}, {offer.joules:.2f} J, {offer.size_bytes:,} bytes, worth "
-        f"{best:+.4f}"
+            able.append(Ranked(offer=offer, p_on_time=chance, worth=worth(offer, chance, weights)))
+    able.sort(
+        key=lambda r: (
+            -r.worth,
+            -r.p_on_time,
+            r.offer.joules,
+            _nearness(r.offer),
+            r.offer.site.name,
+        )
     )
-    return Choice(offer=offer, p_on_time=chance, worth=best, why=why, others=others)
+    return able, others
 
 
 def worth(offer: Offer, chance: float, weights: Weights) -> float:

@@ -132,9 +132,13 @@ def route(
 
 def front(
     region: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(help="NAME=HOST:PORT,JURISDICTION of a region's door; two or more."),
-    ],
+    ] = None,
+    sites: Annotated[
+        Path | None,
+        typer.Option(help="TOML of sites, with addresses, and links: the router chooses."),
+    ] = None,
     identity: Annotated[
         Path | None, typer.Option(help="A car's identity folder; default: no certificate.")
     ] = None,
@@ -143,6 +147,10 @@ def front(
         bool, typer.Option(help="Doors are HTTP, here and there, streams included; else gRPC.")
     ] = False,
     port: Annotated[int, typer.Option(help="Port here; 0 takes a free one.")] = 8810,
+    socket: Annotated[
+        Path | None,
+        typer.Option(help="Be a socket of this path for a car of this user (HTTP); no port."),
+    ] = None,
     url_file: Annotated[
         Path | None, typer.Option(help="Write HOST:PORT here once the front is open.")
     ] = None,
@@ -151,20 +159,38 @@ def front(
     """Ask several regions as one, on this machine. Ctrl-C closes it, and says what became of all.
 
     A request goes to a region that policy allows; when that one fails or is slow, another is asked
-    within deadline and byte budget. Nothing is answered twice.
+    within deadline and byte budget. Nothing is answered twice. With --sites a request goes where it
+    is worth most, or nowhere (StayLocalError). A car asks it with --offboard unix:PATH.
     """
     import os
 
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # regions that are down are expected
     from fleet.inference.client import ClientTls
     from fleet.inference.front import place_of
-    from fleet.inference.front_opening import open_front
+    from fleet.inference.front_opening import open_front, routed_places
     from fleet.inference.policy import Policy
+    from vehicle.contracts.wire import require
 
+    require(bool(region) != bool(sites), "either regions or --sites FILE, expected one of them")
+    require(
+        not socket or identity is not None,
+        "--socket needs --identity: a car believes what "
+        "comes by it, so places must show who they are",
+    )
     tls = ClientTls.of_identity(identity) if identity else None
     rules = Policy.from_folder(policy) if policy else Policy.default()
-    places = [place_of(text, tls) for text in region]
-    counts = open_front(places, policy=rules, port=port, url_file=url_file, http=http)
+    places, router = [place_of(text, tls) for text in region or ()], None
+    if sites:
+        places, router = routed_places(sites, tls)
+    counts = open_front(
+        places,
+        policy=rules,
+        router=router,
+        port=port,
+        socket=socket,
+        url_file=url_file,
+        http=http,
+    )
     if as_json:
         print(json.dumps(counts))
         return

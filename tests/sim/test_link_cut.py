@@ -39,8 +39,8 @@ def test_advice_that_counts_changes_commands_and_no_plan(monkeypatch):
 def test_rows_say_what_was_compared_and_what_holds():
     found = link_cut.LinkCut(
         linked_ms=(7.0,) * 216, cut_ms=(7.07,) * 216, ratios=(1.0, 1.01, 1.02), missed=(0, 0),
-        answers=((20, 7), (1, 0)), plans={"none": "a", "empty": "a", "refused": "a"}, punctuality="best effort", health=(),
-        heed_us=link_cut.heed_times(40),
+        answers=((20, 7), (1, 0)), plans={"none": "a", "empty": "a", "refused": "a"},
+        punctuality="best effort", health=(), heed_us=link_cut.heed_times(40),
     )  # fmt: skip
     bench = Bench(name="tiers")
     link_cut.cut_rows(bench, found)

@@ -285,7 +285,16 @@ def test_a_site_of_another_home_is_nobody(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["https://h", "ftp://h:1", "h:1", "https://h:1/a/b", "https://u@h:1", "https://h:99999", ""],
+    [
+        "https://h",
+        "ftp://h:1",
+        "h:1",
+        "https://h:1/a/b",
+        "https://u@h:1",
+        "https://h:99999",
+        "",
+        "unix:",
+    ],
 )
 def test_an_address_that_is_none_is_refused(address: str) -> None:
     with pytest.raises(ContractError, match="offboard address"):
@@ -295,3 +304,5 @@ def test_an_address_that_is_none_is_refused(address: str) -> None:
 def test_an_address_names_a_model_or_the_usual_one() -> None:
     assert split("https://h:1/teacher") == ("https://h:1", "teacher")
     assert split("https://h:1") == ("https://h:1", "collective")
+    assert split("unix:/run/front.sock") == ("unix:/run/front.sock", "collective")
+    assert split("unix:/run/front.sock:teacher") == ("unix:/run/front.sock", "teacher")

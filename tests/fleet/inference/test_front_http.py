@@ -206,6 +206,26 @@ def test_the_open_protocol_is_passed_on_and_refusals_keep_their_words() -> None:
     assert words == ["ReplayedRequestError", "UnknownModelError", "MalformedRequestError"]
 
 
+def test_what_a_site_says_of_itself_stands_under_no_law() -> None:
+    async def through(port: int) -> list[int]:
+        place = Place(site=EDGE, address=f"127.0.0.1:{port}")
+        async with (
+            serve_http_front([place], policy=Policy.default()) as found,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{found.port}") as client,
+        ):
+            body = {"inputs": []}
+            answers = [
+                await client.get("/v2/models/echo"),
+                await client.get("/v2/models/nobody"),
+                await client.post("/v2/models/echo/infer", json=body),
+            ]
+            found.regions.regions[0].up = False
+            return [a.status_code for a in (*answers, await client.get("/v2"))]
+
+    with site(Echo()) as served:
+        assert asyncio.run(through(served.http_port)) == [200, 404, 403, 503]
+
+
 @pytest.mark.slow
 def test_a_real_explainer_is_heard_through_the_front() -> None:
     record = records(1)[0]
