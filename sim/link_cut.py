@@ -39,8 +39,10 @@ from vehicle.offboard import Mailbox, Offboard
 from vehicle.processes import Car
 from vehicle.realtime import in_words, ordinary, prepare
 
-BLOCK: Final = 108
-"""Frames with the links there, and as many with them cut: three seconds each."""
+BLOCK: Final = 36
+"""Frames with the links there, and as many with them cut: a second each. On a shared machine one
+second of the loop differs from the next by a tenth whatever the links, and from one a while later
+by a quarter: so pairs are short and many."""
 
 WARM_UP: Final = 108
 DISTINCT: Final = 55
@@ -334,9 +336,9 @@ def cut_rows(bench: Bench, found: LinkCut) -> None:
         )  # fmt: skip
     bench.must.append(
         Must(
-            figure="answers to the car's questions while its links were there, fewest in 3 s",
-            value=min(found.answers[0]), op=">=", limit=1, unit="answers", n=n,
-            peer=f"links cut: at most {max(found.answers[1])}",
+            figure="answers to the car's questions a second while its links were there",
+            value=round(sum(found.answers[0]) / n, 2), op=">=", limit=1, unit="1/s", n=n,
+            peer=f"links cut: {sum(found.answers[1]) / n:.2f}",
         )
     )  # fmt: skip
     bench.must.append(
