@@ -70,7 +70,7 @@ def _ultra_low(bench: Bench, frames: int, told: Told, bundle: Path | None) -> No
             "ms": ms,
             "band_ms": list(band),
             "on_time_ratio": round(float(np.mean(np.array(found.linked_ms) <= band[1])), 4),
-            "link": "none",
+            "link": "no link",
             "load": f"constant, {FRAME_RATE_HZ:g} Hz",
         }
     )
