@@ -1,6 +1,7 @@
 """The router before real requests: who is asked, when nobody is, and what it learns of links."""
 
 import asyncio
+import re
 import signal
 import stat
 import subprocess
@@ -170,6 +171,17 @@ def test_an_answer_that_is_late_counts_as_lost(front: Front) -> None:
     with pytest.raises(LateAnswerError, match="did not answer"):
         front.ask(lasts_s=0.3)
     assert link.count == count + 1
+
+
+def test_the_field_in_the_how_to_can_be_used_as_it_stands(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs/how-to/ask-for-advice.md").read_text()
+    [text] = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "sites.toml").write_text(text)
+    places, _ = routed_places(tmp_path / "sites.toml", None)
+    assert [(p.site.name, p.address) for p in places] == [
+        ("edge-1", "127.0.0.1:8802"),
+        ("plant-1", "127.0.0.1:8822"),
+    ]
 
 
 def test_a_place_without_an_address_cannot_be_asked(tmp_path: Path) -> None:
