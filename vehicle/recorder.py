@@ -54,12 +54,20 @@ COUNTERS: Final = (
     "removed",
     "evicted",
     "dropped_frames",
+    "encoder_stalls",
     "backlog_frames",
 )
 """Of the recorder's health; `backlog_frames`, what waits to be written, goes up and down."""
 
 
-SHELVED: Final = ("recovered", "salvaged", "removed", "evicted", "dropped_frames")
+SHELVED: Final = (
+    "recovered",
+    "salvaged",
+    "removed",
+    "evicted",
+    "dropped_frames",
+    "encoder_stalls",
+)
 """Those the shelf counts, from its own start on."""
 
 

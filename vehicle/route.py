@@ -144,6 +144,11 @@ class RouteWriter:
         self._last = (frame_id, mono_ns)
         self.ticks += 1
 
+    @property
+    def encoder_stalls(self) -> int:
+        """Return how often a codec stopped answering and another one went on."""
+        return sum(encoder.stalls for encoder in self._encoders.values())
+
     def _encode(self, name: str, image: np.ndarray) -> bytes:
         if name not in self._encoders:
             if self.rig is None:

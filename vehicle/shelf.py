@@ -108,6 +108,7 @@ class Shelf:
         self._last: Slot | None = None
         self.recovered = 0
         self.salvaged = 0
+        self._stalls = 0
         self.removed = 0
         self.dropped_frames = 0
         """Frames of clips that were begun and could not be completed."""
@@ -121,6 +122,11 @@ class Shelf:
     def evicted(self) -> int:
         """Return how many clips were given up for want of room."""
         return self._room.evicted
+
+    @property
+    def encoder_stalls(self) -> int:
+        """Return how often a camera's encoder stopped answering and another one went on."""
+        return self._stalls + (self._writer.encoder_stalls if self._writer else 0)
 
     @property
     def last_frame(self) -> int:
@@ -170,7 +176,7 @@ class Shelf:
         new = self._place(self._folder, manifest.clip_id)
         if new:
             self._count_kept(manifest.events)
-        self._writer = self._first = self._last = None
+        self._put_down()
         self._bury()
         return new
 
@@ -179,8 +185,12 @@ class Shelf:
         if self._writer is not None:
             self._writer.abort()
             self.dropped_frames += self._frames
-        self._writer = self._first = self._last = None
+        self._put_down()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _put_down(self) -> None:
+        self._stalls = self.encoder_stalls
+        self._writer = self._first = self._last = None
 
     def _count_kept(self, events: Sequence[TriggerEvent]) -> None:
         for key in {key_of(event) for event in events}:

@@ -7,6 +7,7 @@ pictures give the same bytes, and each picture leaves at once.
 
 import os
 from fractions import Fraction
+from functools import partial
 from typing import Final, Literal, cast, get_args
 
 import av
@@ -14,6 +15,7 @@ import numpy as np
 from av.video.reformatter import Colorspace, VideoReformatter
 
 from vehicle.contracts.wire import RefusedError
+from vehicle.patient_codec import Coder, PatientCodec, StuckError
 from vehicle.realtime import same_class
 
 Codec = Literal["h264", "av1"]
@@ -50,20 +52,11 @@ class VideoEncoder:
             raise VideoError(f"cannot encode {width_px}x{height_px} at {rate_hz} Hz")
         self._shape = (height_px, width_px, 3)
         self._pad = tuple(_even(n, _LEAST_PX[codec]) - n for n in (height_px, width_px))
-        self._group = max(1, round(rate_hz))
         self._count = 0
-        context = cast("av.VideoCodecContext", av.CodecContext.create(_ENCODER[codec], "w"))
-        context.height, context.width = height_px + self._pad[0], width_px + self._pad[1]
-        context.pix_fmt = "yuv420p"
-        context.time_base = Fraction(1, 1_000_000)
-        context.framerate = Fraction(rate_hz).limit_denominator(1000)
-        context.gop_size, context.max_b_frames = self._group, 0
-        context.thread_count = 1
-        context.color_range, context.colorspace = 1, _BT601  # limited range
-        context.options = _options(codec, self._group)
-        with same_class():
-            context.open()
-        self._context = context
+        size = (width_px + self._pad[1], height_px + self._pad[0])
+        open_ = partial(_coder, *size, rate_hz, codec)
+        self._patient = PatientCodec(open_) if codec == "av1" else None
+        self._code = self._patient.encode if self._patient else open_()
         self._reformat = VideoReformatter()
 
     def encode(self, image: np.ndarray) -> bytes:
@@ -100,7 +93,32 @@ class VideoEncoder:
     def _encode(self, frame: av.VideoFrame) -> bytes:
         frame.pts = self._count
         self._count += 1
-        return b"".join(bytes(p) for p in self._context.encode(frame))
+        try:
+            return self._code(frame)
+        except StuckError as error:
+            raise VideoError(str(error)) from error
+
+    @property
+    def stalls(self) -> int:
+        """Return how often its codec stopped answering and another one went on."""
+        return self._patient.stalls if self._patient else 0
+
+
+def _coder(width_px: int, height_px: int, rate_hz: float, codec: Codec) -> Coder:
+    """Open an encoder of pictures of one size; return what encodes one."""
+    group = max(1, round(rate_hz))
+    context = cast("av.VideoCodecContext", av.CodecContext.create(_ENCODER[codec], "w"))
+    context.height, context.width = height_px, width_px
+    context.pix_fmt = "yuv420p"
+    context.time_base = Fraction(1, 1_000_000)
+    context.framerate = Fraction(rate_hz).limit_denominator(1000)
+    context.gop_size, context.max_b_frames = group, 0
+    context.thread_count = 1
+    context.color_range, context.colorspace = 1, _BT601  # limited range
+    context.options = _options(codec, group)
+    with same_class():
+        context.open()
+    return lambda frame: b"".join(bytes(packet) for packet in context.encode(frame))
 
 
 def _even(pixels: int, least: int) -> int:

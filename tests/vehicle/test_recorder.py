@@ -182,6 +182,7 @@ def test_event_becomes_a_clip_that_reads_as_a_route(tmp_path):
         "removed": 0,
         "evicted": 0,
         "dropped_frames": 0,
+        "encoder_stalls": 0,
         "backlog_frames": 0,
     }
     assert [e.trigger for e in clip.events] == ["brake", "ttc"]
