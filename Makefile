@@ -39,10 +39,10 @@ fuzz: setup
 # CommonRoad's judge and planners of others, apart from the house; bench commonroad uses them if there.
 peers: $(PEERS)
 
-$(PEERS): sim/commonroad_peers.txt
+$(PEERS): sim/problems/commonroad_peers.txt
 	$(PYTHON) -c 'import sys; sys.exit("these peers need Python 3.11: make peers PYTHON=python3.11") if sys.version_info[:2] != (3, 11) else None'
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --no-deps --requirement sim/commonroad_peers.txt
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --no-deps --requirement sim/problems/commonroad_peers.txt
 	touch $@
 
 # Clients and codecs of others that tests speak with, apart from the house; tests skip where they are not.

@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from sim.commonroad_verb import commonroad
-from sim.decisions_verb import decisions
-from sim.export_verb import export
-from sim.link_verb import link
-from sim.live_verb import live
-from sim.logged_verb import logged
-from sim.orbit_verb import orbit
+from sim.asam.export_verb import export
+from sim.net.link_verb import link
+from sim.problems.commonroad_verb import commonroad
+from sim.recorded.logged_verb import logged
+from sim.relay.orbit_verb import orbit
+from sim.run.live_verb import live
+from sim.why.decisions_verb import decisions
 
 app = typer.Typer(no_args_is_help=True, help="The proving ground: drive, render, generate frames.")
 
@@ -58,9 +58,9 @@ def generate(
     """
     from rich.progress import Progress
 
-    from sim.generate import ALL_FAMILIES, DEFAULT_FAMILIES
-    from sim.generate import generate as make
-    from sim.weather import LIGHTS, WEATHERS
+    from sim.look.weather import LIGHTS, WEATHERS
+    from sim.sense.generate import ALL_FAMILIES, DEFAULT_FAMILIES
+    from sim.sense.generate import generate as make
 
     named = {"all": ALL_FAMILIES, "base": DEFAULT_FAMILIES}
 
@@ -109,7 +109,7 @@ def drive(
     """
     from rich.progress import Progress
 
-    from sim.driving import drive_town
+    from sim.run.driving import drive_town
 
     with Progress(disable=json_) as bar:
         task = bar.add_task(f"town {town} by {light}", total=ticks)
@@ -154,8 +154,8 @@ def render(
     import cv2
     import numpy as np
 
-    from sim.episode import Episode
-    from sim.sheet import contact_sheet, weather_sheet
+    from sim.run.episode import Episode
+    from sim.sense.sheet import contact_sheet, weather_sheet
 
     sheets = []
     if weather == "all":
@@ -191,7 +191,7 @@ def families(
     """
     from dataclasses import asdict
 
-    from sim.scenarios import FAMILIES, named
+    from sim.story.scenarios import FAMILIES, named
 
     chosen = tuple(only or FAMILIES)
     for name in chosen:
@@ -213,7 +213,7 @@ def _draw_families(path: Path, names: tuple[str, ...], *, quiet: bool) -> None:
     import cv2
     from rich.progress import Progress
 
-    from sim.family_sheet import sheet
+    from sim.sense.family_sheet import sheet
     from vehicle.contracts import wire
 
     with Progress(disable=quiet) as bar:
@@ -227,7 +227,7 @@ def _draw_families(path: Path, names: tuple[str, ...], *, quiet: bool) -> None:
 @app.command()
 def evaluate(
     subjects: Annotated[
-        str, typer.Option(help="Who drives, with commas; all: everybody. See sim/subjects.py.")
+        str, typer.Option(help="Who drives, with commas (sim/rivals/subjects.py), or all.")
     ] = "all",
     families: Annotated[
         str, typer.Option(help="all, common, rare, or names with commas; none: no towns.")
@@ -263,14 +263,14 @@ def evaluate(
     """
     from rich.console import Console
 
-    from sim.cases import cases_of
-    from sim.contest import contest
-    from sim.jobs import parse_latency
+    from sim.rivals.cases import cases_of
+    from sim.rivals.contest import contest
+    from sim.rivals.jobs import parse_latency
     from vehicle.contracts.home import Home
 
     spread = None
     if over_ray:
-        from sim import cluster
+        from sim.rivals import cluster
 
         spread = cluster.over_ray
     options = {"light": light, "weather": weather, "reactive": reactive}
@@ -318,7 +318,7 @@ def car(
 
     Send them home with `roadloop vehicle uplink NAME`.
     """
-    from sim.car import drive_shift
+    from sim.loop.car import drive_shift
     from vehicle.contracts import wire
     from vehicle.contracts.home import Home
 
@@ -352,7 +352,7 @@ def demo(
     """
     from rich.console import Console
 
-    from sim import loop, report
+    from sim.loop.loop import loop, report
     from vehicle.contracts.home import Home
 
     console, home = Console(stderr=as_json), Home.here()
@@ -393,7 +393,7 @@ def bench(
     Exits 0 when it measured, whatever holds. Timings are noisy on a shared machine: the load
     before and after is printed with them.
     """
-    from sim.bench import run
+    from sim.benches.bench import run
 
     loop = {"fifo": fifo, "fault": fault, "long": long}
     samples = {"uplink": kills, "lake": rows}.get(name) or frames

@@ -1,7 +1,7 @@
 """Our towns behind the Gymnasium API: `import sim.gym; gymnasium.make("roadloop/Town-v0")`.
 
-For learners and baselines that speak Gymnasium. The world is the one of `sim.episode`: same towns,
-same families, same traffic; only the car's own stack is left out.
+For learners and baselines that speak Gymnasium. The world is the one of `sim.run.episode`: same
+towns, same families, same traffic; only the car's own stack is left out.
 """
 
 import math
@@ -11,9 +11,9 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from sim.cases import FIRST_TOWN, NO_CAMERAS
-from sim.episode import Episode
-from sim.trace import World
+from sim.rivals.cases import FIRST_TOWN, NO_CAMERAS
+from sim.run.episode import Episode
+from sim.score.trace import World
 from vehicle.config import RIG_R, VehicleConfig
 from vehicle.contracts.ego import ControlCommand, EgoState, Guidance
 from vehicle.contracts.frame import Observation, Rig

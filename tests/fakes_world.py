@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from sim.boxes import touch
-from sim.cases import NO_CAMERAS
-from sim.dynamics import Motion, advance
-from sim.trace import ACTOR_STATE, EgoSample, Snapshot, no_polygons
-from sim.truth import true_scene
+from sim.rivals.cases import NO_CAMERAS
+from sim.score.boxes import touch
+from sim.score.trace import ACTOR_STATE, EgoSample, Snapshot, no_polygons
+from sim.sense.truth import true_scene
+from sim.users.dynamics import Motion, advance
 from vehicle.config import VehicleConfig
 from vehicle.contracts.ego import ControlCommand, EgoState, Guidance
 from vehicle.contracts.frame import FrameSet, Observation

@@ -145,58 +145,64 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "training.pictures": ({"training", "vehicle"}, TRAIN | {"cv2"}),  # drawn as the car draws
     "sim": ({"sim", "vehicle"}, SIM),
     "sim.cli": ({"sim", "vehicle"}, SIM | COMMAND),
-    "sim.cluster": ({"sim", "vehicle"}, SIM | {"ray"}),  # docs/decisions/0006
-    "sim.children": ({"sim", "vehicle"}, SIM | {"rich"}),
-    "sim.generate": ({"sim", "vehicle"}, SIM | {"rich"}),
-    "sim.contest": ({"sim", "vehicle"}, SIM | {"rich"}),
+    "sim.rivals.cluster": ({"sim", "vehicle"}, SIM | {"ray"}),  # docs/decisions/0006
+    "sim.loop.children": ({"sim", "vehicle"}, SIM | {"rich"}),
+    "sim.sense.generate": ({"sim", "vehicle"}, SIM | {"rich"}),
+    "sim.rivals.contest": ({"sim", "vehicle"}, SIM | {"rich"}),
     "sim.gym": ({"sim", "vehicle"}, SIM | {"gymnasium"}),
-    "sim.logged_tables": ({"sim", "vehicle"}, SIM | {"pyarrow"}),  # docs/decisions/0004
-    "sim.export_verb": ({"sim", "vehicle"}, SIM | COMMAND),
-    "sim.opendrive_export": ({"sim", "vehicle"}, SIM | {"scenariogeneration"}),
-    "sim.openscenario": ({"sim", "vehicle"}, SIM | {"scenariogeneration"}),
-    "sim.logged_verb": ({"sim", "vehicle"}, SIM | COMMAND),
-    "sim.live_verb": ({"sim", "vehicle"}, SIM | COMMAND),
-    "sim.decisions_verb": ({"sim", "vehicle"}, SIM | COMMAND),
-    "sim.link_verb": ({"sim", "vehicle"}, SIM | COMMAND),
-    "sim.commonroad_verb": ({"sim", "vehicle"}, SIM | COMMAND),
-    "sim.commonroad_peers": (set(), PEERS),  # docs/decisions/0012: run by another Python
-    "sim.loop": (set(PACKAGES), EVERYTHING),
-    "sim.stages": (set(PACKAGES), EVERYTHING),
-    "sim.report": (set(PACKAGES), EVERYTHING),
-    "sim.bench": (set(PACKAGES), EVERYTHING),
-    "sim.bench_clip": ({"sim", "vehicle"}, CAR),  # opens clips as others would
-    "sim.bench_codecs": ({"sim", "vehicle"}, CAR),
-    "sim.bench_engine": ({"sim", "vehicle", "training"}, SIM),  # makes a float twin
-    "sim.bench_explain": ({"sim", "vehicle", "fleet", "training"}, SIM),
-    "sim.bench_lake": ({"sim", "vehicle", "datalake"}, SIM | {"duckdb", "pyarrow"}),
-    "sim.bench_scrub": ({"sim", "vehicle", "datalake"}, SIM),
-    "sim.bench_serving": ({"sim", "vehicle", "fleet"}, SIM | {"grpc", "httpx"}),
-    "sim.bench_flood": ({"sim", "vehicle", "fleet"}, SIM),
-    "sim.serving_peers": (set(), {"numpy", "tritonclient"}),  # run by the Python of .venv-interop
-    "sim.bench_similar": ({"sim", "vehicle", "datalake"}, SIM),
-    "sim.bench_hyperscale": ({"sim", "vehicle", "fleet"}, SIM),
-    "sim.bench_router": ({"sim", "vehicle", "fleet"}, SIM),
-    "sim.bench_soak": (set(PACKAGES), EVERYTHING),
-    "sim.bench_tiers": (set(PACKAGES), EVERYTHING),
-    "sim.tiers": ({"sim", "vehicle", "fleet"}, SIM),  # the sites it measures
-    "sim.tier_site": ({"sim", "vehicle", "fleet"}, SIM),
-    "sim.tier_works": ({"sim", "vehicle", "fleet"}, SIM),
-    "sim.tier_failover": ({"sim", "vehicle", "fleet"}, SIM),
-    "sim.tier_batch": ({"sim", "vehicle", "fleet"}, SIM),
-    "sim.tier_talk": ({"sim", "vehicle", "fleet", "training"}, SIM),  # makes an explainer
-    "sim.tier_ladder": ({"sim", "vehicle"}, SIM | COMMAND),
-    "sim.router_play": ({"sim", "vehicle", "fleet"}, SIM),
-    "sim.router_quality": ({"sim", "vehicle", "training"}, SIM | {"onnx", "onnxruntime"}),
-    "sim.router_sites": ({"sim", "vehicle", "fleet"}, SIM),
-    "sim.router_trace": ({"sim", "vehicle", "fleet"}, SIM),
-    "sim.uplink_chain": ({"sim", "vehicle", "fleet"}, SIM),  # the home it kills and starts again
-    "sim.orbit": ({"sim", "vehicle", "fleet"}, SIM),  # the relay that it starts and kills
-    "sim.orbit_cargo": ({"sim", "vehicle", "fleet"}, SIM),
-    "sim.orbit_relay": ({"sim", "vehicle", "fleet"}, SIM),
-    "sim.orbit_script": ({"sim", "vehicle", "fleet"}, SIM),
-    "sim.orbit_time": ({"sim", "vehicle", "fleet"}, SIM),
-    "sim.orbit_verb": ({"sim", "vehicle"}, SIM | COMMAND),
-    "sim.uplink_count": ({"sim", "vehicle", "datalake"}, SIM),
+    "sim.recorded.logged_tables": ({"sim", "vehicle"}, SIM | {"pyarrow"}),  # docs/decisions/0004
+    "sim.asam.export_verb": ({"sim", "vehicle"}, SIM | COMMAND),
+    "sim.asam.opendrive_export": ({"sim", "vehicle"}, SIM | {"scenariogeneration"}),
+    "sim.asam.openscenario": ({"sim", "vehicle"}, SIM | {"scenariogeneration"}),
+    "sim.recorded.logged_verb": ({"sim", "vehicle"}, SIM | COMMAND),
+    "sim.run.live_verb": ({"sim", "vehicle"}, SIM | COMMAND),
+    "sim.why.decisions_verb": ({"sim", "vehicle"}, SIM | COMMAND),
+    "sim.net.link_verb": ({"sim", "vehicle"}, SIM | COMMAND),
+    "sim.problems.commonroad_verb": ({"sim", "vehicle"}, SIM | COMMAND),
+    "sim.problems.commonroad_peers": (set(), PEERS),  # docs/decisions/0012: run by another Python
+    "sim.loop.loop": (set(PACKAGES), EVERYTHING),
+    "sim.loop.stages": (set(PACKAGES), EVERYTHING),
+    "sim.loop.report": (set(PACKAGES), EVERYTHING),
+    "sim.benches.bench": (set(PACKAGES), EVERYTHING),
+    "sim.benches.bench_clip": ({"sim", "vehicle"}, CAR),  # opens clips as others would
+    "sim.benches.bench_codecs": ({"sim", "vehicle"}, CAR),
+    "sim.benches.bench_engine": ({"sim", "vehicle", "training"}, SIM),  # makes a float twin
+    "sim.why.bench_explain": ({"sim", "vehicle", "fleet", "training"}, SIM),
+    "sim.benches.bench_lake": ({"sim", "vehicle", "datalake"}, SIM | {"duckdb", "pyarrow"}),
+    "sim.benches.bench_scrub": ({"sim", "vehicle", "datalake"}, SIM),
+    "sim.benches.bench_serving": ({"sim", "vehicle", "fleet"}, SIM | {"grpc", "httpx"}),
+    "sim.benches.bench_flood": ({"sim", "vehicle", "fleet"}, SIM),
+    "sim.benches.serving_peers": (
+        set(),
+        {"numpy", "tritonclient"},
+    ),  # run by the Python of .venv-interop
+    "sim.benches.bench_similar": ({"sim", "vehicle", "datalake"}, SIM),
+    "sim.benches.bench_hyperscale": ({"sim", "vehicle", "fleet"}, SIM),
+    "sim.choice.bench_router": ({"sim", "vehicle", "fleet"}, SIM),
+    "sim.benches.bench_soak": (set(PACKAGES), EVERYTHING),
+    "sim.tier.bench_tiers": (set(PACKAGES), EVERYTHING),
+    "sim.tier.tiers": ({"sim", "vehicle", "fleet"}, SIM),  # the sites it measures
+    "sim.tier.tier_site": ({"sim", "vehicle", "fleet"}, SIM),
+    "sim.tier.tier_works": ({"sim", "vehicle", "fleet"}, SIM),
+    "sim.tier.tier_failover": ({"sim", "vehicle", "fleet"}, SIM),
+    "sim.tier.tier_batch": ({"sim", "vehicle", "fleet"}, SIM),
+    "sim.tier.tier_talk": ({"sim", "vehicle", "fleet", "training"}, SIM),  # makes an explainer
+    "sim.tier.tier_ladder": ({"sim", "vehicle"}, SIM | COMMAND),
+    "sim.choice.router_play": ({"sim", "vehicle", "fleet"}, SIM),
+    "sim.choice.router_quality": ({"sim", "vehicle", "training"}, SIM | {"onnx", "onnxruntime"}),
+    "sim.choice.router_sites": ({"sim", "vehicle", "fleet"}, SIM),
+    "sim.choice.router_trace": ({"sim", "vehicle", "fleet"}, SIM),
+    "sim.benches.uplink_chain": (
+        {"sim", "vehicle", "fleet"},
+        SIM,
+    ),  # the home it kills and starts again
+    "sim.relay.orbit": ({"sim", "vehicle", "fleet"}, SIM),  # the relay that it starts and kills
+    "sim.relay.orbit_cargo": ({"sim", "vehicle", "fleet"}, SIM),
+    "sim.relay.orbit_relay": ({"sim", "vehicle", "fleet"}, SIM),
+    "sim.relay.orbit_script": ({"sim", "vehicle", "fleet"}, SIM),
+    "sim.relay.orbit_time": ({"sim", "vehicle", "fleet"}, SIM),
+    "sim.relay.orbit_verb": ({"sim", "vehicle"}, SIM | COMMAND),
+    "sim.benches.uplink_count": ({"sim", "vehicle", "datalake"}, SIM),
     "roadloop": (set(PACKAGES), COMMAND),
 }
 
@@ -255,10 +261,10 @@ def test_every_import_is_in_the_table() -> None:
         ("vehicle.contracts.clip", "import cv2"),
         ("vehicle.contracts.clip", "from vehicle.route import RouteReader"),
         ("fleet.gateway", "import duckdb"),
-        ("training.train", "from sim.world import make_town"),
+        ("training.train", "from sim.town.world import make_town"),
         ("training.train", "import ray"),
         ("datalake.mine", "from vehicle.planner import Planner"),
-        ("sim.render", "from training.model import NetR"),
+        ("sim.look.render", "from training.model import NetR"),
         ("vehicle.engine", "from . import budget"),
     ],
 )

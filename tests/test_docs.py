@@ -117,6 +117,8 @@ def test_glossary_has_the_words_of_the_house() -> None:
 
 def test_every_file_of_the_simulator_has_its_place_on_the_map() -> None:
     page = (ROOT / "docs" / "reference" / "simulator.md").read_text()
-    named = [n for line in page.splitlines() if "|" in line for n in re.findall(r"`(\w+)`", line)]
-    files = [p.stem for p in (ROOT / "sim").glob("*.py") if p.stem != "__init__"]
+    rows = re.findall(r"^\|.*\| \[`(\w+)/`\]\(.*?\) \| (.*) \|$", page, re.MULTILINE)
+    named = [f"{folder}/{name}" for folder, names in rows for name in re.findall(r"\w+", names)]
+    paths = [p for p in (ROOT / "sim").glob("*/*.py") if p.stem != "__init__"]
+    files = [f"{p.parent.name}/{p.stem}" for p in paths]
     assert sorted(named) == sorted(files)

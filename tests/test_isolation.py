@@ -33,7 +33,14 @@ ASKING = "from fleet.inference import client, asking"
 """Whoever asks a site needs no network runtime and no policy."""
 
 TRAINING = "from training import batches, model, losses, recipes, train, evaluate, export, cli"
-SIM = "from sim import world, actors, render, sensors, scenarios, episode, generate"
+SIM = """
+from sim.town import world
+from sim.users import actors
+from sim.look import render
+from sim.sense import sensors, generate
+from sim.story import scenarios
+from sim.run import episode
+"""
 
 
 def start(code: str, blocked: set[str]) -> subprocess.CompletedProcess[str]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sim.trace import ACTOR_STATE, EgoSample, Snapshot, Trace
+from sim.score.trace import ACTOR_STATE, EgoSample, Snapshot, Trace
 
 LANE_M = 4.0
 

@@ -23,7 +23,7 @@ from vehicle.supervisor import HEALTH
 FRESH_NS: Final = 5_000_000_000
 """Health older than this is of a drive that is over."""
 
-LOOPS: Final = (b"vehicle.road", b"sim.live")
+LOOPS: Final = (b"vehicle.road", b"sim.run.live")
 """Modules a frame loop's process runs: a number that is somebody else's by now is not signalled."""
 
 

@@ -120,7 +120,7 @@ NETWORKS: Final[dict[str, Network]] = {
         source=f"ground side: {ICT_2020}; terminal: 15 W more when busy, at 1 Mbit/s: assumed",
     ),
 }
-"""By the names of sim/link_profiles.py."""
+"""By the names of sim/net/link_profiles.py."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

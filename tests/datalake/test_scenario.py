@@ -21,8 +21,8 @@ from datalake.scenario import (
     scene_of,
     scene_of_clip,
 )
-from sim.logged import LoggedEpisode
-from sim.logged import read_scene as read_logged
+from sim.recorded.logged import LoggedEpisode
+from sim.recorded.logged import read_scene as read_logged
 from vehicle.contracts import wire
 from vehicle.contracts.ego import ControlCommand
 from vehicle.contracts.frame import Rig

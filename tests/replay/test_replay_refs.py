@@ -14,7 +14,7 @@ import pytest
 from route_parts import picture
 from scripted_drive import TICKS, Route, Scripted
 
-from sim.episode import Episode
+from sim.run.episode import Episode
 from vehicle import bundles
 from vehicle.budget import Budget
 from vehicle.clock import FakeClock

@@ -6,9 +6,9 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from sim.cli import app
-from sim.episode import Episode
-from sim.generate import BadRequestError
-from sim.scenarios import FAMILIES
+from sim.run.episode import Episode
+from sim.sense.generate import BadRequestError
+from sim.story.scenarios import FAMILIES
 from vehicle.contracts.frame import Rig
 from vehicle.route import RouteReader
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from sim.dynamics import Motion, advance
+from sim.users.dynamics import Motion, advance
 from vehicle.config import VehicleConfig
 from vehicle.contracts.ego import ControlCommand
 from vehicle.contracts.plan import Plan, Trajectory

@@ -20,7 +20,7 @@ from fleet.inference import collective
 from fleet.inference.client import Client, ClientTls
 from fleet.inference.server import SiteTls
 from fleet.inference.tenants import Tenant
-from sim.links import Link
+from sim.net.links import Link
 from vehicle.asking import reason_to_ask
 from vehicle.clock import SystemClock
 from vehicle.contracts.advice import ADVISED_COLUMNS, ASK_TRACKS

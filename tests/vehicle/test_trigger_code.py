@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.tree_walk import matches, past_of
+from sim.trigger.tree_walk import matches, past_of
 from vehicle.contracts.expression import parse
 from vehicle.contracts.scene import KINDS, TRACK, Scene
 from vehicle.trigger_code import Compiled

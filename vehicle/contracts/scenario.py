@@ -16,11 +16,11 @@ class Scenario:
         town: number of the town.
         seed: of everything else that is drawn.
         light: "day", "dusk" or "night".
-        family: name in sim/families.py.
+        family: name in sim/story/families.py.
         rate_hz: ticks per second.
         duration_s: how long an episode lasts.
         parameters: numbers that replace the family's own, by name.
-        weather: name in sim/weather.py.
+        weather: name in sim/look/weather.py.
     """
 
     SCHEMA: ClassVar[str] = "scenario/1"

@@ -15,7 +15,7 @@ from fleet.inference.energy import (
     NvidiaMeter,
     joules,
 )
-from sim.links import PROFILES
+from sim.net.links import PROFILES
 from vehicle.contracts.inference import CONTEXTS
 from vehicle.contracts.wire import ContractError
 
