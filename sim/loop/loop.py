@@ -14,7 +14,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from fleet.release import GateRules, MayNotFall, MustRise
-from sim.loop.loop import stages
+from sim.loop import stages
 from vehicle.clock import SystemClock
 from vehicle.contracts import wire
 from vehicle.contracts.home import Home
