@@ -352,7 +352,7 @@ def demo(
     """
     from rich.console import Console
 
-    from sim.loop.loop import loop, report
+    from sim.loop import loop, report
     from vehicle.contracts.home import Home
 
     console, home = Console(stderr=as_json), Home.here()

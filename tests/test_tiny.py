@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from sim.loop.loop import loop, report
+from sim.loop import loop, report
 from vehicle.contracts.home import Home
 
 
