@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sgp4.api import Satrec, SatrecArray
 
-from fleet.orbit.constellation import EARTH_KM
+from fleet.orbit.constellation import EARTH_KM, Shell, satellites
 from fleet.orbit.contacts import DAY_NS, UNIX_JD
 from vehicle.contracts import wire
-from vehicle.contracts.wire import RefusedError, require
+from vehicle.contracts.wire import ContractError, RefusedError, require
 
 STEFAN_BOLTZMANN: Final = 5.670_374e-8
 STEP_S: Final = 10.0
@@ -283,3 +283,21 @@ def charged(spec: PowerSpec, ratio: float) -> PowerState:
         PowerState(charge_wh=spec.battery_wh, temperature_k=283.0),
         charge_wh=ratio * spec.battery_wh,
     )
+
+
+def board_of(name: str, shell: Shell, epoch_utc_ns: int, now_utc_ns: int) -> Board:
+    """Return the budget of a satellite of a plan, its battery full.
+
+    Args:
+        name: sat-PLANE-PLACE.
+        shell: that it flies in.
+        epoch_utc_ns: of the shell's elements: the plan's start.
+    Raises:
+        ContractError: the shell has no such satellite.
+    """
+    try:
+        plane, place = (int(part) for part in name.removeprefix("sat-").split("-"))
+        record = satellites(shell, UNIX_JD + epoch_utc_ns / DAY_NS)[plane * shell.per_plane + place]
+    except (ValueError, IndexError) as error:
+        raise ContractError(f"{name!r} is no satellite of the shell: {error}") from error
+    return Board(record, PowerSpec(), now_utc_ns)

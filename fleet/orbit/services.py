@@ -50,6 +50,10 @@ class UnprovenError(RefusedError):
 class SiteSaysNoError(RefusedError):
     """The site that was asked refuses; the message begins with the refusal's name there."""
 
+    def __init__(self, said: str, request_id: str = "") -> None:
+        super().__init__(said)
+        self.request_id = request_id
+
 
 def clip_parcel(folder: Path) -> bytes:
     """Return a clip of a car's outbox as one parcel.
@@ -167,7 +171,7 @@ def read_answer(data: bytes) -> tuple[dict[str, np.ndarray], InferenceReply]:
     contents = parcel.unpack(data, 2 * MAX_TENSOR_BYTES)
     head = _head(contents, _REPLY)
     if "refused" in head:
-        raise SiteSaysNoError(str(head["refused"])[:400])
+        raise SiteSaysNoError(str(head["refused"])[:400], str(head.get("request_id", "")))
     reply = wire.from_plain(InferenceReply, head.get("reply"))
     try:
         outputs = {

@@ -6,13 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
+from fleet.orbit import question_verbs
+from fleet.orbit.options import DoorOption, JsonOption, PlanOption
+
 orbit_app = typer.Typer(
     no_args_is_help=True,
     help="The relay by orbit: contact plans, routes, and nodes that store, carry and forward.",
 )
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-PlanOption = Annotated[Path, typer.Option(help="Contact plan, from `roadloop fleet orbit plan`.")]
+question_verbs.add(orbit_app)
+
 START = "2026-01-01T00:00:00"
 
 
@@ -174,9 +177,7 @@ def status(
 def send(
     target: Annotated[str, typer.Argument(help="Endpoint that it is for, e.g. ipn:3.1.")],
     file: Annotated[Path, typer.Argument(help="What to send.", exists=True, dir_okay=False)],
-    door: Annotated[
-        str, typer.Option(help="Door of a node: path of a socket, or HOST:PORT.")
-    ] = "127.0.0.1:4243",
+    door: DoorOption = "127.0.0.1:4243",
     service: Annotated[int, typer.Option(help="Service to send as.", min=1)] = 10,
     lifetime_h: Annotated[float, typer.Option(help="Hours until it is of no use.")] = 24.0,
     priority: Annotated[int, typer.Option(help="0 bulk, 1 normal, 2 urgent.", min=0, max=2)] = 1,

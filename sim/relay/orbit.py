@@ -28,7 +28,7 @@ from fleet.orbit.constellation import Declaration
 from fleet.orbit.desks import Clerk, ClipDesk, QuestionDesk, Reply
 from fleet.orbit.hazards import Hazard, HazardModel
 from fleet.orbit.mission import MissionClock
-from fleet.orbit.power import Upsets
+from fleet.orbit.power import Upsets, board_of
 from fleet.orbit.services import (
     ANSWERS,
     CLIPS,
@@ -49,7 +49,6 @@ from sim.relay.orbit_script import (
     Line,
     Script,
     Trial,
-    board_of,
     write,
 )
 from sim.relay.orbit_time import Pacer
@@ -119,7 +118,8 @@ class _Room:
         self.clock = MissionClock(path=folder / "course.json")
         self.mailbox = stack.enter_context(Mailbox())
         self.clerks: dict[str, Clerk] = {}
-        self.board = board_of(asked, Declaration.read("sparse").shell)
+        shell = Declaration.read("sparse").shell
+        self.board = board_of(asked, shell, START_UTC_NS, START_UTC_NS)
 
     def run(self) -> Trial:
         """Run from the first process to the last count."""

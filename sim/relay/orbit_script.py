@@ -5,11 +5,10 @@ from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any, Final
 
-from fleet.orbit.constellation import Declaration, Shell, satellites
-from fleet.orbit.contacts import DAY_NS, UNIX_JD, make_plan
+from fleet.orbit.constellation import Declaration
+from fleet.orbit.contacts import make_plan
 from fleet.orbit.mission import Stretch
 from fleet.orbit.plan import Contact, ContactPlan
-from fleet.orbit.power import Board, PowerSpec
 from fleet.orbit.routing import NoRouteError, Route, Router, Wish
 
 START_UTC_NS: Final = 1_767_225_600 * 10**9
@@ -141,14 +140,6 @@ def write(release_bytes: int, clip_bytes: int, *, kill: bool) -> Script:
         stretches=tuple(stretches),
         end_utc_ns=end_utc_ns,
     )
-
-
-def board_of(name: str, shell: Shell) -> Board:
-    """Return the power budget of a satellite of the shell at the trial's start."""
-    _, plane, place = name.split("-")
-    index = int(plane) * shell.per_plane + int(place)
-    record = satellites(shell, UNIX_JD + START_UTC_NS / DAY_NS)[index]
-    return Board(record, PowerSpec(), START_UTC_NS)
 
 
 def _kills(release: Route, clip: Route) -> tuple[Kill, ...]:

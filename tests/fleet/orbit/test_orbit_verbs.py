@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 
 import pytest
 from fakes_clip import put_in_outbox
@@ -10,13 +11,16 @@ from typer.testing import CliRunner
 
 from fleet.cli import app
 from fleet.identity import enrol
+from fleet.orbit.answering import NoAnswerError
 from fleet.orbit.mission import Course, MissionClock, Stretch, hurried
+from fleet.orbit.plan import UnknownNodeError
 from fleet.orbit.routing import NoRouteError
-from fleet.orbit.services import clip_parcel
+from fleet.orbit.services import SiteSaysNoError, clip_parcel
 from fleet.store import LocalStore
 from vehicle.clock import FakeClock
 from vehicle.contracts import wire
 from vehicle.contracts.home import Home
+from vehicle.contracts.wire import ContractError
 
 KINDS = {"car-1": ("vehicle", "US"), "home": ("ground", "US")}
 S = 10**9
@@ -73,3 +77,66 @@ def test_mission_time_hurries_through_nothing_and_takes_its_time_in_a_contact(tm
     assert followed.utc_ns() == 1_050 * S
     wire.atomic_write(path, wire.to_bytes(Course(knots=((20 * S, 7 * S),))))
     assert followed.utc_ns() == 7 * S
+
+
+HAZARDS = """
+[[hazard]]
+east_m = 900.0
+north_m = 0.0
+radius_m = 200.0
+speed_mps = 8.0
+reason = "ice on the bridge"
+"""
+FLIES = {"car-1": ("vehicle", "US"), "sat-0-5": ("satellite", "")}
+
+
+def question(relay, *words):
+    return orbit(
+        *("ask", "ipn:2", "--car", "car-1", "--at", "500,0", "--door", relay.configs["car-1"].door),
+        *words,
+    )
+
+
+def test_a_car_asks_a_satellite_by_hand_and_hears_what_lies_ahead(tmp_path):
+    plan = open_plan(("car-1", "sat-0-5"), kinds=FLIES)
+    (tmp_path / "hazards.toml").write_text(HAZARDS)
+    with Relay(tmp_path, plan, keyed=[("car-1", "sat-0-5")]) as relay:
+        words = ("answer", tmp_path / "hazards.toml", "--node", "sat-0-5", "--until", 2)
+        words = (*words, "--plan", tmp_path / "plan.json", "--door", relay.configs["sat-0-5"].door)
+        answering = threading.Thread(target=lambda: said.append(orbit(*words)))
+        said = []
+        answering.start()
+        forged = question(relay, "--car", "car-9", "--json")
+        told = json.loads(question(relay, "--json").stdout)
+        answering.join(20)
+    assert isinstance(forged.exception, SiteSaysNoError)
+    assert "ForgedRequestError" in str(forged.exception)
+    assert (told["site"], told["context"], told["reason"]) == (
+        "sat-0-5",
+        "orbital",
+        "ice on the bridge",
+    )
+    assert told["caps"][0]["x_m"] == 900.0 - 500.0
+    assert "2 questions were taken" in said[0].stdout
+
+
+def test_a_question_that_nobody_answers_is_kept_and_said_to_be(tmp_path):
+    plan = open_plan(("car-1", "sat-0-5"), kinds=FLIES)
+    with Relay(tmp_path, plan, keyed=[("car-1", "sat-0-5")]) as relay:
+        assert isinstance(question(relay, "--wait-s", 0.6).exception, NoAnswerError)
+        assert "will be asked" in question(relay, "--wait-s", 0).stdout
+        assert question(relay, "--at", "here").exit_code == 2
+
+
+def test_hazards_that_are_none_and_nodes_that_are_not_there_are_named(tmp_path):
+    wire.atomic_write(
+        tmp_path / "plan.json", wire.to_bytes(open_plan(("car-1", "sat-0-5"), kinds=FLIES))
+    )
+    file = tmp_path / "hazards.toml"
+    words = ("answer", file, "--plan", tmp_path / "plan.json", "--until", 1, "--node")
+    file.write_text("[[hazard]]\neast_m = 1.0\n")
+    assert "north_m" in str(orbit(*words, "sat-0-5").exception)
+    file.write_text("hazard = ")
+    assert isinstance(orbit(*words, "sat-0-5").exception, ContractError)
+    file.write_text(HAZARDS)
+    assert isinstance(orbit(*words, "sat-9-9").exception, UnknownNodeError)
