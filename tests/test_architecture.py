@@ -132,6 +132,8 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "fleet.inference.loadgen_mlperf": ({"fleet", "vehicle.contracts"}, {"mlperf_loadgen"}),
     "fleet.orbit": ({"fleet", "vehicle.contracts", "vehicle.clock"}, FLEET),
     "fleet.orbit.verbs": ({"fleet", "vehicle.contracts", "vehicle.clock"}, FLEET | COMMAND),
+    "fleet.orbit.options": ({"fleet"}, FLEET | COMMAND),
+    "fleet.orbit.question_verbs": ({"fleet", "vehicle.contracts"}, FLEET | COMMAND),
     "training": (
         {
             *("training", "vehicle.contracts", "vehicle.geometry", "vehicle.preprocess"),
