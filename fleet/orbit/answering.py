@@ -22,13 +22,16 @@ from fleet.orbit.desks import Clerk, QuestionDesk, Reply
 from fleet.orbit.eid import Eid
 from fleet.orbit.hazards import Hazard, HazardModel
 from fleet.orbit.plan import ContactPlan
-from fleet.orbit.power import board_of
+from fleet.orbit.power import Board, board_of
 from fleet.orbit.services import ANSWERS, QUESTIONS, SiteSaysNoError, question, read_answer
-from vehicle.clock import SystemClock
+from vehicle.clock import Clock, SystemClock
 from vehicle.contracts import wire
 from vehicle.contracts.advice import ANSWER, ASK_EGO, ASK_TRACKS, Advice
 from vehicle.contracts.inference import InferenceRequest
-from vehicle.contracts.wire import ContractError, RefusedError
+from vehicle.contracts.wire import ContractError, RefusedError, require
+
+HOME: Final = "home"
+"""Tenant whose cars these are."""
 
 POLL_S: Final = 0.5
 
@@ -47,6 +50,7 @@ def read_hazards(path: Path) -> list[Hazard]:
         rows = tomllib.loads(path.read_text()).get("hazard", [])
     except (OSError, ValueError) as error:
         raise ContractError(f"{path}: {error}") from error
+    require(isinstance(rows, list), f"{path}: hazard is {rows!r:.60}, expected tables [[hazard]]")
     found = list[Hazard]()
     for number, row in enumerate(rows, start=1):
         try:
@@ -54,6 +58,26 @@ def read_hazards(path: Path) -> list[Hazard]:
         except TypeError as error:
             raise ContractError(f"{path}: [[hazard]] number {number}: {error}") from error
     return found
+
+
+def question_desk(
+    model: HazardModel, site: Site, cars: dict[int, str], clock: Clock, board: Board | None
+) -> QuestionDesk:
+    """Return the desk of one model for the cars of this home.
+
+    Args:
+        cars: number of a car's node -> its name.
+        board: of a satellite; None on the ground.
+    """
+    desk = Desk(
+        [model],
+        site=site,
+        tenants=Tenants((Tenant(name=HOME),), clock),
+        turns=Turns(SystemClock(), 1),
+        clock=clock,
+        policy=Policy.default(),
+    )
+    return QuestionDesk(desk, HOME, cars, clock, board=board)
 
 
 @contextmanager
@@ -76,20 +100,12 @@ def answering(
         jurisdiction=jurisdiction if flies else told.country,
         landings=tuple(sorted({n.country for n in contacts.nodes if n.kind == "vehicle"})),
     )
-    desk = Desk(
-        [HazardModel(read_hazards(hazards), site, clock)],
-        site=site,
-        tenants=Tenants((Tenant(name="home"),), clock),
-        turns=Turns(clock, 1),
-        clock=clock,
-        policy=Policy.default(),
-    )
-    questions = QuestionDesk(
-        desk,
-        "home",
+    questions = question_desk(
+        HazardModel(read_hazards(hazards), site, clock),
+        site,
         {n.number: n.name for n in contacts.nodes if n.kind == "vehicle"},
         clock,
-        board=board_of(node, shell, contacts.start_utc_ns, clock.utc_ns()) if flies else None,
+        board_of(node, shell, contacts.start_utc_ns, clock.utc_ns()) if flies else None,
     )
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)

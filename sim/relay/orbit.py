@@ -19,11 +19,9 @@ from typing import Any, Final
 import numpy as np
 
 from fleet.identity import enrol
-from fleet.inference.desk import Desk
 from fleet.inference.policy import Site
-from fleet.inference.queue import Turns
-from fleet.inference.tenants import Tenant, Tenants
 from fleet.orbit.agent import Agent, Received
+from fleet.orbit.answering import question_desk
 from fleet.orbit.constellation import Declaration
 from fleet.orbit.desks import Clerk, ClipDesk, QuestionDesk, Reply
 from fleet.orbit.hazards import Hazard, HazardModel
@@ -151,15 +149,7 @@ class _Room:
         cars = {self.script.plan.node(CAR).number: CAR}
         site = Site(name=self.script.asked, context="orbital", jurisdiction="US", landings=("US",))
         self.model = HazardModel([ICE], site, self.clock, upsets=Upsets(prob=0.5, seed=4))
-        tenants = Tenants((Tenant(name="home"),), self.clock)
-        desk = Desk(
-            [self.model],
-            site=site,
-            tenants=tenants,
-            turns=Turns(SystemClock(), 1),
-            clock=self.clock,
-        )
-        asked = QuestionDesk(desk, "home", cars, self.clock, board=self.board)
+        asked = question_desk(self.model, site, cars, self.clock, self.board)
         self.clips = ClipDesk(self.home, cars)
         for where, service, take in (
             (DOWN, CLIPS, self._landed(self.clips)),

@@ -136,6 +136,8 @@ def test_hazards_that_are_none_and_nodes_that_are_not_there_are_named(tmp_path):
     words = ("answer", file, "--plan", tmp_path / "plan.json", "--until", 1, "--node")
     file.write_text("[[hazard]]\neast_m = 1.0\n")
     assert "north_m" in str(orbit(*words, "sat-0-5").exception)
+    file.write_text("hazard = 5")
+    assert "expected tables" in str(orbit(*words, "sat-0-5").exception)
     file.write_text("hazard = ")
     assert isinstance(orbit(*words, "sat-0-5").exception, ContractError)
     file.write_text(HAZARDS)
