@@ -136,9 +136,10 @@ def test_speed_profile_slows_before_the_bend_and_never_over_the_limit() -> None:
 
 
 def test_what_the_machine_refuses_is_said() -> None:
-    if os.fork() == 0:  # the calling process keeps its own scheduling
+    child = os.fork()
+    if child == 0:  # the calling process keeps its own scheduling
         had = realtime.prepare()
         whole = set(had) == {"gc", "affinity", "memory_lock", "sched_fifo"} and all(had.values())
         bad = realtime.prepare(core=10_000)["affinity"]
         os._exit(0 if whole and "ValueError: core 10000" in bad else 1)
-    assert os.wait()[1] == 0
+    assert os.waitpid(child, 0)[1] == 0
