@@ -33,6 +33,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "vehicle": ({"vehicle"}, CAR),
     "vehicle.importers": ({"vehicle"}, CAR | {"pyarrow"}),  # docs/decisions/0003
     "vehicle.cli": ({"vehicle"}, CAR | COMMAND),
+    "vehicle.drive_options": (set(), COMMAND),
     "vehicle.bookmark_verb": ({"vehicle"}, CAR | COMMAND),
     "vehicle.wrap_verb": ({"vehicle"}, CAR | COMMAND),
     "vehicle.uplink_verb": ({"vehicle"}, CAR | COMMAND),

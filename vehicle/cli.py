@@ -7,6 +7,13 @@ import typer
 
 from vehicle.bookmark_verb import bookmark
 from vehicle.clip_verb import clip
+from vehicle.drive_options import (
+    BundleOption,
+    GatewayOption,
+    OffboardOption,
+    RealTimeOption,
+    ShadowOption,
+)
 from vehicle.uplink_verb import campaigns, uplink
 from vehicle.wrap_verb import wrap
 
@@ -227,19 +234,10 @@ def drive(
     car: Annotated[
         str, typer.Option(help="Whose drive this is; its folder is ROADLOOP_HOME.")
     ] = "car-1",
-    bundle: Annotated[
-        Path | None, typer.Option(help="Network that drives; default: the car's installed one.")
-    ] = None,
-    shadow: Annotated[
-        Path | None, typer.Option(help="Candidate network that looks on in spare time.")
-    ] = None,
-    gateway: Annotated[
-        str, typer.Option(help="Address of `roadloop fleet serve`; without it nothing is sent.")
-    ] = "",
-    offboard: Annotated[
-        str,
-        typer.Option(help="Who is asked for advice: https://HOST:PORT, .../MODEL, or unix:PATH."),
-    ] = "",
+    bundle: BundleOption = None,
+    shadow: ShadowOption = None,
+    gateway: GatewayOption = "",
+    offboard: OffboardOption = "",
     campaign: Annotated[
         Path | None,
         typer.Option(help="What to look out for, TOML or JSON; default: as home signed."),
@@ -250,9 +248,7 @@ def drive(
     seconds: Annotated[
         float | None, typer.Option(help="How long, beginning again at the end; default: once.")
     ] = None,
-    real_time: Annotated[
-        bool, typer.Option("--real-time/--best-effort", help="Ask for the real-time class.")
-    ] = True,
+    real_time: RealTimeOption = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Run the whole car on a route's frames, on schedule: loop, recorder, shadow, uplink, advice.

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fleet.inference.options import JsonOption
+
 if TYPE_CHECKING:
     from fleet.inference.batch import What
 
@@ -26,7 +28,6 @@ Lake = Annotated[
 Workers = Annotated[
     int, typer.Option(min=0, help="Ray workers, one thread each; 0: this process, without Ray.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @batch_app.command()
@@ -36,7 +37,7 @@ def label(
     bundle: Bundle = None,
     lake: Lake = None,
     workers: Workers = 0,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Have a teacher label clips, or the frames a car was unsure of. Then: roadloop datalake take.
 
@@ -54,7 +55,7 @@ def embed(
     bundle: Bundle = None,
     lake: Lake = None,
     workers: Workers = 0,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Have a network embed clips anew, under its own name. Then: roadloop datalake take."""
     _run("embeddings", listing, out, bundle, lake, workers, as_json)

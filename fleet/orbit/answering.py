@@ -1,14 +1,12 @@
 """Questions by orbit outside the trial: a node's desk of hazards, and a car's question by hand."""
 
-import asyncio
 import secrets
-import threading
 import tomllib
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -18,7 +16,7 @@ from fleet.inference.queue import Turns
 from fleet.inference.tenants import Tenant, Tenants
 from fleet.orbit.agent import Agent
 from fleet.orbit.constellation import Declaration
-from fleet.orbit.desks import Clerk, QuestionDesk, Reply
+from fleet.orbit.desks import Clerk, QuestionDesk, runner
 from fleet.orbit.eid import Eid
 from fleet.orbit.hazards import Hazard, HazardModel
 from fleet.orbit.plan import ContactPlan
@@ -107,20 +105,12 @@ def answering(
         clock,
         board_of(node, shell, contacts.start_utc_ns, clock.utc_ns()) if flies else None,
     )
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-
-    def ran(work: Coroutine[Any, Any, Sequence[Reply]]) -> Sequence[Reply]:
-        return asyncio.run_coroutine_threadsafe(work, loop).result(60)
-
-    clerk = Clerk(door, QUESTIONS, questions.take, ran)
-    try:
-        yield clerk
-    finally:
-        clerk.close()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+    with runner() as run:
+        clerk = Clerk(door, QUESTIONS, questions.take, run)
+        try:
+            yield clerk
+        finally:
+            clerk.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +131,26 @@ class Asking:
     fresh_h: float
 
 
+def written(asking: Asking, clock: Clock) -> tuple[str, bytes]:
+    """Return the id of a question asked now, and the question as a parcel."""
+    now_ns = clock.utc_ns()
+    request = InferenceRequest(
+        request_id=secrets.token_hex(16),
+        tenant=asking.tenant,
+        car_id=asking.car,
+        workload="hazards",
+        tier="batch",
+        input_utc_ns=now_ns,
+        freshness_s=asking.fresh_h * 3_600.0,
+        deadline_utc_ns=now_ns + int(asking.fresh_h * 3_600e9),
+        data_class="features",
+        jurisdiction=asking.jurisdiction,
+    )
+    ego = np.array([0.0, 0.0, 0.0, 0.0, *asking.at_m])
+    inputs = {ASK_TRACKS: np.zeros((0, 10), np.float32), ASK_EGO: ego}
+    return request.request_id, question("hazards", inputs, request)
+
+
 def asked(asking: Asking, door: str, wait_s: float) -> Advice | None:
     """Ask through the car's own node; return the advice, None where it is not waited for.
 
@@ -148,23 +158,20 @@ def asked(asking: Asking, door: str, wait_s: float) -> Advice | None:
         NoDoorError, SentRefusedError: the car's node is not there, or will not have it.
         SiteSaysNoError, NoAnswerError: as named.
     """
-    request = _request(asking)
-    ego = np.array([0.0, 0.0, 0.0, 0.0, *asking.at_m])
-    inputs = {ASK_TRACKS: np.zeros((0, 10), np.float32), ASK_EGO: ego}
+    clock = SystemClock()
+    request_id, payload = written(asking, clock)
     eid = str(Eid.parse(f"{asking.target.partition('.')[0]}.0").at(QUESTIONS))
     with Agent(door, ANSWERS + 100) as agent:
-        payload = question("hazards", inputs, request)
         agent.send(eid, payload, lifetime_s=asking.fresh_h * 3_600.0, priority=2)
     if wait_s <= 0.0:
         return None
-    clock = SystemClock()
     until_ns = clock.mono_ns() + int(wait_s * 1e9)
     with Agent(door, ANSWERS, subscribe=True) as agent:
         while clock.mono_ns() < until_ns:
             came = agent.receive(timeout_s=POLL_S)
             if came is not None:
                 agent.taken()
-                advice = _advice(came.payload, request.request_id)
+                advice = _advice(came.payload, request_id)
                 if advice is not None:
                     return advice
     raise NoAnswerError(f"no answer of {asking.target} within {wait_s:g} s; it may still come")
@@ -179,19 +186,3 @@ def _advice(payload: bytes, request_id: str) -> Advice | None:
             raise
         return None
     return wire.from_bytes(Advice, outputs[ANSWER][0]) if reply.request_id == request_id else None
-
-
-def _request(asking: Asking) -> InferenceRequest:
-    now_ns = SystemClock().utc_ns()
-    return InferenceRequest(
-        request_id=secrets.token_hex(16),
-        tenant=asking.tenant,
-        car_id=asking.car,
-        workload="hazards",
-        tier="batch",
-        input_utc_ns=now_ns,
-        freshness_s=asking.fresh_h * 3_600.0,
-        deadline_utc_ns=now_ns + int(asking.fresh_h * 3_600e9),
-        data_class="features",
-        jurisdiction=asking.jurisdiction,
-    )

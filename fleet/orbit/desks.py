@@ -6,8 +6,10 @@ back. When the node under it dies it knocks again until the node is back.
 Source: own work.
 """
 
+import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -34,6 +36,9 @@ from vehicle.contracts.wire import RefusedError
 
 AGAIN_S: Final = 0.1
 """How soon a node that is away is knocked at again, s of real time."""
+
+RUN_S: Final = 60.0
+"""Longest that a desk works at one bundle."""
 
 LEAST_LIFE_S: Final = 600.0
 """A refusal is worth knowing some time after the deadline too."""
@@ -136,6 +141,23 @@ class QuestionDesk:
             payload = refusal(request.request_id, error)
         target = str(Eid.parse(received.source).at(ANSWERS))
         return Reply(target=target, payload=payload, lifetime_s=max(left_s, LEAST_LIFE_S))
+
+
+@contextmanager
+def runner() -> Iterator[Runner]:
+    """Run what desks do in one event loop, in a thread, for the length of a block."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    def run(work: Coroutine[Any, Any, Sequence[Reply]]) -> Sequence[Reply]:
+        return asyncio.run_coroutine_threadsafe(work, loop).result(RUN_S)
+
+    try:
+        yield run
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
 
 
 class Clerk:

@@ -5,6 +5,5 @@ from typing import Annotated
 
 import typer
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 PlanOption = Annotated[Path, typer.Option(help="Contact plan, from `roadloop fleet orbit plan`.")]
 DoorOption = Annotated[str, typer.Option(help="Door of a node: path of a socket, or HOST:PORT.")]

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from fleet.orbit.options import DoorOption, JsonOption, PlanOption
+from fleet.inference.options import JsonOption
+from fleet.orbit.options import DoorOption, PlanOption
 
 
 def add(app: typer.Typer) -> None:

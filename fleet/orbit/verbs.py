@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
+from fleet.inference.options import JsonOption
 from fleet.orbit import question_verbs
-from fleet.orbit.options import DoorOption, JsonOption, PlanOption
+from fleet.orbit.options import DoorOption, PlanOption
 
 orbit_app = typer.Typer(
     no_args_is_help=True,

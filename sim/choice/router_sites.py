@@ -8,7 +8,6 @@ apart (sim/choice/router_quality.py), so that eight networks do not fight for tw
 import asyncio
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
@@ -21,6 +20,7 @@ import numpy as np
 from fleet.inference.oip_tensors import BYTES
 from fleet.inference.policy import Policy, Site
 from fleet.inference.server import serve_site
+from sim.tier.told import telling
 from vehicle.contracts.bundle import TensorSpec
 from vehicle.contracts.inference import InferenceRequest
 from vehicle.contracts.wire import RefusedError
@@ -127,25 +127,13 @@ def running_sites(busy_s: Mapping[str, float], *, policed: bool) -> Iterator[dic
     asked = json.dumps({"busy_s": dict(busy_s), "policed": policed})
     words = [sys.executable, "-m", "sim.choice.router_sites", asked]
     environment = {**os.environ, "GRPC_VERBOSITY": "NONE", "OMP_NUM_THREADS": "1"}
-    root = Path(__file__).parents[2]
-    process = subprocess.Popen(
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, cwd=root
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        if not line:
-            raise SitesDownError(f"the sites did not come up (exit {process.wait()})")
+    with telling(
+        words,
+        lambda code: SitesDownError(f"the sites did not come up (exit {code})"),
+        environment=environment,
+        folder=Path(__file__).parents[2],
+    ) as (_, line):
         yield json.loads(line)
-    finally:
-        process.stdin.close()
-        try:
-            process.wait(10.0)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        process.stdout.close()
 
 
 async def _serve(busy_s: Mapping[str, float], policed: bool) -> None:

@@ -9,21 +9,19 @@ effect, what was lost, what came twice.
 import asyncio
 import secrets
 import tempfile
-import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from fleet.identity import enrol
 from fleet.inference.policy import Site
 from fleet.orbit.agent import Agent, Received
-from fleet.orbit.answering import question_desk
+from fleet.orbit.answering import HOME as TENANT
+from fleet.orbit.answering import Asking, question_desk, written
 from fleet.orbit.constellation import Declaration
-from fleet.orbit.desks import Clerk, ClipDesk, QuestionDesk, Reply
+from fleet.orbit.desks import Clerk, ClipDesk, QuestionDesk, Reply, runner
 from fleet.orbit.hazards import Hazard, HazardModel
 from fleet.orbit.mission import MissionClock
 from fleet.orbit.power import Upsets, board_of
@@ -33,7 +31,6 @@ from fleet.orbit.services import (
     QUESTIONS,
     RELEASES,
     UnprovenError,
-    question,
     read_answer,
 )
 from sim.relay import orbit_cargo as cargo
@@ -52,10 +49,9 @@ from sim.relay.orbit_script import (
 from sim.relay.orbit_time import Pacer
 from vehicle.clock import SystemClock
 from vehicle.contracts import wire
-from vehicle.contracts.advice import ANSWER, ASK_EGO, ASK_TRACKS, Advice
+from vehicle.contracts.advice import ANSWER, Advice
 from vehicle.contracts.ego import ControlCommand, EgoState
 from vehicle.contracts.home import Home
-from vehicle.contracts.inference import InferenceRequest
 from vehicle.contracts.uplink import IDENTITY
 from vehicle.contracts.wire import RefusedError
 from vehicle.installer import Installer
@@ -137,15 +133,7 @@ class _Room:
         return self.trial
 
     def _open_desks(self) -> None:
-        loop = asyncio.new_event_loop()
-        thread = threading.Thread(target=loop.run_forever, daemon=True)
-        thread.start()
-        self.stack.callback(thread.join, 10)
-        self.stack.callback(loop.call_soon_threadsafe, loop.stop)
-
-        def ran(work: Any) -> Sequence[Reply]:
-            return asyncio.run_coroutine_threadsafe(work, loop).result(60)
-
+        run = self.stack.enter_context(runner())
         cars = {self.script.plan.node(CAR).number: CAR}
         site = Site(name=self.script.asked, context="orbital", jurisdiction="US", landings=("US",))
         self.model = HazardModel([ICE], site, self.clock, upsets=Upsets(prob=0.5, seed=4))
@@ -159,7 +147,7 @@ class _Room:
             (CAR, NOTES, _nothing),
             (DOWN, NOTES, _nothing),
         ):
-            clerk = Clerk(self.relay.door(where), service, take, ran)
+            clerk = Clerk(self.relay.door(where), service, take, run)
             self.clerks[f"{where}.{service}"] = clerk
             self.stack.callback(clerk.close)
 
@@ -207,22 +195,15 @@ class _Room:
         return sorted(acts, key=lambda a: a[0])
 
     def _ask(self) -> None:
-        now = self.clock.utc_ns()
-        request = InferenceRequest(
-            request_id=secrets.token_hex(16),
-            tenant="home",
-            car_id=CAR,
-            workload="hazards",
-            tier="batch",
-            input_utc_ns=now,
-            freshness_s=FRESH_S,
-            deadline_utc_ns=now + int(FRESH_S * 1e9),
-            data_class="features",
+        asking = Asking(
+            target=self.script.plan.node(self.script.asked).eid,
+            car=CAR,
+            at_m=(0.0, 0.0),
+            tenant=TENANT,
             jurisdiction="US",
+            fresh_h=FRESH_S / 3_600.0,
         )
-        ego = np.array([0.0, 0.0, 0.0, 22.0, 0.0, 0.0])
-        asked = {ASK_TRACKS: np.zeros((0, 10), np.float32), ASK_EGO: ego}
-        payload = question("hazards", asked, request)
+        _, payload = written(asking, self.clock)
         self._send("question", CAR, self.script.asked, QUESTIONS, payload, priority=2)
 
     def _landed(self, desk: ClipDesk) -> Any:

@@ -1,9 +1,16 @@
 """The verb `roadloop sim live`: the whole car, as processes, in a simulated world on the clock."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from vehicle.drive_options import (
+    BundleOption,
+    GatewayOption,
+    OffboardOption,
+    RealTimeOption,
+    ShadowOption,
+)
 
 
 def live(
@@ -21,22 +28,11 @@ def live(
         float, typer.Option(help="Frames per second; drawing one takes two ticks' time.")
     ] = 10.0,
     seconds: Annotated[float, typer.Option(help="How long.")] = 60.0,
-    bundle: Annotated[
-        Path | None, typer.Option(help="Network that drives; default: the car's installed one.")
-    ] = None,
-    shadow: Annotated[
-        Path | None, typer.Option(help="Candidate network that looks on in spare time.")
-    ] = None,
-    gateway: Annotated[
-        str, typer.Option(help="Address of `roadloop fleet serve`; without it nothing is sent.")
-    ] = "",
-    offboard: Annotated[
-        str,
-        typer.Option(help="Who is asked for advice: https://HOST:PORT, .../MODEL, or unix:PATH."),
-    ] = "",
-    real_time: Annotated[
-        bool, typer.Option("--real-time/--best-effort", help="Ask for the real-time class.")
-    ] = True,
+    bundle: BundleOption = None,
+    shadow: ShadowOption = None,
+    gateway: GatewayOption = "",
+    offboard: OffboardOption = "",
+    real_time: RealTimeOption = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Run the whole car in a simulated world on the clock: loop, recorder, shadow, uplink.

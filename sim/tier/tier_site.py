@@ -24,6 +24,7 @@ from fleet.inference.policy import Policy, Site
 from fleet.inference.server import serve_site
 from fleet.inference.teacher import Adjudicator
 from fleet.inference.variants import Variant, Variants, kept
+from sim.tier.told import telling
 from vehicle import bundles
 from vehicle.clock import SystemClock
 from vehicle.contracts import wire
@@ -101,27 +102,15 @@ def running_site(setup: SiteSetup) -> Iterator[RunningSite]:
         SiteStartError: it did not come up; its own words stand on stderr.
     """
     words = [sys.executable, "-m", "sim.tier.tier_site"]
-    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        process.stdin.write(wire.to_bytes(setup) + b"\n")
-        process.stdin.flush()
-        line = process.stdout.readline()
-        if not line:
-            raise SiteStartError(f"site {setup.name} ended at once (exit {process.wait()})")
+    with telling(
+        words,
+        lambda code: SiteStartError(f"site {setup.name} ended at once (exit {code})"),
+        asked=wire.to_bytes(setup),
+    ) as (process, line):
         ports = json.loads(line)
         site = Site(name=setup.name, context=setup.context, jurisdiction=setup.jurisdiction)
         here = "127.0.0.1"
         yield RunningSite(site, process, (here, ports["grpc"]), (here, ports["http"]))
-    finally:
-        process.stdin.close()
-        try:
-            process.wait(10.0)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        process.stdout.close()
 
 
 async def _serve(setup: SiteSetup) -> None:
